@@ -1,0 +1,1 @@
+"""scansearch: searches the scan directions of vision state-space models."""
