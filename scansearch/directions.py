@@ -21,10 +21,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from scansearch.errors import InputError
+
 Padding = Literal["zero", "skip"]
 Order = NDArray[np.int32]
 
 FLIP = "_flip"
+_LARGEST_ORDER = 2**26
 _PARAMETER = re.compile(r"<([A-Z]+)>")
 
 
@@ -151,7 +154,7 @@ def parse_direction(name: str) -> ScanDirection:
         if parameter is not None and parameter < family.minimum:
             break
         return ScanDirection(name, family, parameter, base != name)
-    raise ValueError(f"unknown scan direction {name!r}; the nearest valid name is {_nearest(name)!r}")
+    raise InputError(f"unknown scan direction {name!r}; the nearest valid name is {_nearest(name)!r}")
 
 
 def _nearest(name: str) -> str:
@@ -175,12 +178,12 @@ def check_directions(names: Iterable[str], *, where: str) -> tuple[str, ...]:
         try:
             parse_direction(name)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
         if name in checked:
-            raise ValueError(f"{where}: direction {name!r} is listed twice")
+            raise InputError(f"{where}: direction {name!r} is listed twice")
         checked.append(name)
     if not checked:
-        raise ValueError(f"{where}: at least one direction is needed")
+        raise InputError(f"{where}: at least one direction is needed")
     return tuple(checked)
 
 
@@ -219,6 +222,8 @@ def _vertical(height: int, width: int) -> NDArray[np.integer]:
 )
 def _windows(height: int, width: int, size: int) -> NDArray[np.integer]:
     rows, columns = -(-height // size), -(-width // size)
+    if rows * columns * size * size > _LARGEST_ORDER:
+        raise InputError(f"windows of {size}x{size} pad a grid of {height}x{width} tokens beyond {_LARGEST_ORDER} rows")
     grid = np.full((rows * size, columns * size), -1)
     grid[:height, :width] = np.arange(height * width).reshape(height, width)
     return grid.reshape(rows, size, columns, size).transpose(0, 2, 1, 3).ravel()

@@ -1,0 +1,18 @@
+"""Errors whose message is meant for the user: one line naming what was wrong and what is allowed."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used. The command line prints the message and exits with code 2."""
+
+
+class RunStopped(RuntimeError):
+    """A run had to stop early, with everything written so far kept (loss not finite, disk full, data gone)."""
+
+
+class MissingExtra(ImportError, InputError):
+    """An optional package is needed; the message names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}: pip install 'scansearch[{extra}]'")

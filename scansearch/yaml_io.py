@@ -1,0 +1,163 @@
+"""The only place that parses YAML, and that turns parsed data into strict pydantic models.
+
+PyYAML's ``safe_load`` runs no code, but three of its habits lose a user's intent: ``1e-3`` becomes a
+string, a repeated key silently wins, and nested aliases expand without bound. The loader below mends
+them: YAML 1.2 floats, repeated keys refused, aliases refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from scansearch.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class StrictModel(BaseModel):
+    """Base of every file and configuration: immutable, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: aliases (*{event.anchor}) are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} must be a string")
+            if key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} is repeated")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "bool")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def parse_yaml(text: str, *, source: str) -> dict[str, Any]:
+    """``text`` as a mapping.
+
+    Raises:
+        InputError: naming ``source``, the line and the problem.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{source}: {line}{_one_line(error.problem or error)}") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{source}: {_one_line(error) or type(error).__name__}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{source}: expected keys and values, found {type(data).__name__}")
+    return data
+
+
+def read_text(path: Path, *, limit: int = 4_000_000) -> str:
+    """The text of a small file.
+
+    Raises:
+        InputError: the file is missing, unreadable, larger than ``limit`` bytes or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise InputError(f"{path}: larger than {limit} bytes, so not one of our files")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a UTF-8 text file") from None
+
+
+def load_yaml(path: Path, model: type[Model]) -> Model:
+    """The file ``path`` as a validated ``model``.
+
+    Raises:
+        InputError: one line naming file, key and what is allowed.
+    """
+    return validate(parse_yaml(read_text(path), source=str(path)), model, source=str(path))
+
+
+def validate(data: Any, model: type[Model], *, source: str) -> Model:
+    """``data`` (plain dicts and lists, as YAML and JSON give them) as a ``model``.
+
+    Raises:
+        InputError: one line naming ``source``, the first offending key and what is allowed.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{source}: {describe(error, model)}") from None
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a pydantic error in one line: key, problem, what is allowed."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(_fields_at(model, first["loc"][:-1]))
+        text = f"unknown key {key!r}" + (f" (allowed: {allowed})" if allowed else "")
+    elif first["type"] == "missing":
+        text = f"key {key!r} is missing"
+    elif first["type"] == "value_error":
+        text = (f"{key}: " if key else "") + str(first["ctx"]["error"])
+    else:
+        value = repr(first["input"])
+        value = value if len(value) <= 60 else value[:57] + "..."
+        text = f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, found {value}"
+    more = len(problems) - 1
+    return _one_line(text) + (f" (and {more} more)" if more else "")
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed at ``location`` inside ``model``; empty where that cannot be told."""
+    current: Any = model
+    for part in location:
+        fields = getattr(current, "model_fields", {})
+        current = fields[part].annotation if part in fields else None
+    fields = getattr(current, "model_fields", {})
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style for mappings, one line for lists of plain values."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.Node:
+        plain = all(isinstance(item, str | int | float | bool) or item is None for item in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=plain)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data))
+_Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data))
+
+
+def dump_yaml(data: dict[str, Any]) -> str:
+    """``data`` as canonical YAML text: key order kept, no aliases, one line per list of plain values."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
