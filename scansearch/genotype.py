@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
 from scansearch.spaces import Family, SearchSpace, load_space
-from scansearch.yaml_io import StrictModel, dump_yaml, load_yaml
+from scansearch.yaml_io import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,9 +24,9 @@ class Provenance(StrictModel):
     strategy: str | None = None
     selection: str | None = None
     data: str | None = None
-    seeds: tuple[int, ...] = Field(default=(), strict=False)
+    seeds: Integers = ()
     epochs: int | None = None
-    runs: tuple[str, ...] = Field(default=(), strict=False)
+    runs: Strings = ()
     scansearch: str | None = None
     note: str | None = None
 
@@ -45,9 +45,9 @@ class Certificate(StrictModel):
     budgets: dict[str, float] = Field(default_factory=dict)
     spent: dict[str, float] = Field(default_factory=dict)
     convention: str | None = None
-    image_size: tuple[int, int] | None = Field(default=None, strict=False)
+    image_size: Integers | None = None
     device: str | None = None
-    notes: tuple[str, ...] = Field(default=(), strict=False)
+    notes: Strings = ()
 
 
 class Genotype(StrictModel):
@@ -64,7 +64,7 @@ class Genotype(StrictModel):
     family: Family
     space: str | None = None
     variant: str | None = None
-    layers: tuple[tuple[str, ...], ...] = Field(min_length=1, strict=False)
+    layers: StringLists = Field(min_length=1)
     model: dict[str, Any] = Field(default_factory=dict)
     provenance: Provenance = Provenance()
     certificate: Certificate | None = None

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
 from scansearch.genotype import Provenance
-from scansearch.yaml_io import StrictModel, read_text, validate
+from scansearch.yaml_io import NumberLists, StrictModel, StringLists, read_text, validate
 
 
 class Preferences(StrictModel):
@@ -29,8 +29,8 @@ class Preferences(StrictModel):
     space: str
     variant: str
     selection: str
-    candidates: tuple[tuple[str, ...], ...] = Field(min_length=1, strict=False)
-    scores: tuple[tuple[float, ...], ...] = Field(min_length=1, strict=False)
+    candidates: StringLists = Field(min_length=1)
+    scores: NumberLists = Field(min_length=1)
     provenance: Provenance = Provenance()
 
     @model_validator(mode="after")

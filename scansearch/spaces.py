@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
-from scansearch.yaml_io import StrictModel, load_yaml
+from scansearch.yaml_io import Integers, StrictModel, StringLists, Strings, load_yaml
 
 Family = Literal["local_vim", "local_vmamba"]
 SCHEMA = 1
@@ -39,7 +39,7 @@ class Width(StrictModel):
     """Width of one model: ``embed_dim`` for local_vim, one entry of ``dims`` per stage for local_vmamba."""
 
     embed_dim: int | None = Field(default=None, ge=1)
-    dims: tuple[int, ...] | None = Field(default=None, min_length=1, strict=False)
+    dims: Integers | None = None
     drop_path_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
@@ -48,7 +48,7 @@ class Variant(StrictModel):
 
     image_size: int = Field(ge=1)
     depth: int | None = Field(default=None, ge=1)
-    depths: tuple[int, ...] | None = Field(default=None, min_length=1, strict=False)
+    depths: Integers | None = None
     backbone: Backbone
     supernet: Width
     derived: Width
@@ -67,7 +67,7 @@ class SearchSpace(StrictModel):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     family: Family
-    candidates: tuple[str, ...] | tuple[tuple[str, ...], ...] = Field(min_length=1, strict=False)
+    candidates: Strings | StringLists
     default_variant: str
     switches: Switches = Switches()
     variants: dict[str, Variant] = Field(min_length=1)
@@ -75,7 +75,7 @@ class SearchSpace(StrictModel):
     @field_validator("candidates")
     @classmethod
     def _known_directions(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        if isinstance(value[0], str):
+        if not value or isinstance(value[0], str):
             return check_directions(value, where="its directions")
         return tuple(check_directions(names, where=f"layer {index}") for index, names in enumerate(value))
 

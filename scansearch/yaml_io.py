@@ -10,14 +10,21 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
 from scansearch.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+# Immutable sequences: strict about their elements, but built from the lists that YAML and JSON have.
+Strings = Annotated[tuple[str, ...], Strict(False)]
+Integers = Annotated[tuple[int, ...], Strict(False)]
+Numbers = Annotated[tuple[float, ...], Strict(False)]
+StringLists = Annotated[tuple[Strings, ...], Strict(False)]
+NumberLists = Annotated[tuple[Numbers, ...], Strict(False)]
 
 
 class StrictModel(BaseModel):
@@ -113,7 +120,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a pydantic error in one line: key, problem, what is allowed."""
     problems = error.errors(include_url=False)
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"])
+    # Members of a union put their type into the location: no key of the file, so left out.
+    key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(_fields_at(model, first["loc"][:-1]))
         text = f"unknown key {key!r}" + (f" (allowed: {allowed})" if allowed else "")
@@ -124,7 +132,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     else:
         value = repr(first["input"])
         value = value if len(value) <= 60 else value[:57] + "..."
-        text = f"{key}: {first['msg'][0].lower()}{first['msg'][1:]}, found {value}"
+        message = first["msg"].replace("valid tuple", "list")
+        text = f"{key}: {message[0].lower()}{message[1:]}, found {value}"
     more = len(problems) - 1
     return _one_line(text) + (f" (and {more} more)" if more else "")
 
