@@ -1,0 +1,6 @@
+"""The multi-direction selective scan and the causal convolution before it, along any order, copy-free."""
+
+from scansearch_kernels.backends import available_backends
+from scansearch_kernels.interface import causal_conv, selective_scan
+
+__all__ = ["available_backends", "causal_conv", "selective_scan"]
