@@ -1,0 +1,35 @@
+"""From a genotype's directions to a model with fresh weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from scansearch.models.backbone import ScanBackbone
+from scansearch.models.local_vim import LocalVim
+from scansearch.models.local_vmamba import LocalVMamba
+
+Family = Literal["local_vim", "local_vmamba"]
+FAMILIES: dict[str, type[LocalVim] | type[LocalVMamba]] = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
+
+
+def build_model(family: str, directions: Sequence[Sequence[str]], **kwargs: Any) -> ScanBackbone:
+    """A model of ``family`` whose layers scan ``directions``; weights are fresh, nothing is inherited.
+
+    Args:
+        family: "local_vim" or "local_vmamba".
+        directions: one list of direction names per layer.
+        kwargs: arguments of the family's class.
+
+    Raises:
+        ValueError: an unknown family or argument, or layers that do not fit the family's depths.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"model family {family!r} is unknown: use {' or '.join(map(repr, FAMILIES))}")
+    model = FAMILIES[family]
+    known = set(inspect.signature(model).parameters) - {"directions"}
+    unknown = sorted(set(kwargs) - known)
+    if unknown:
+        raise ValueError(f"{model.__name__} has no argument {unknown[0]!r}: use {', '.join(sorted(known))}")
+    return model(directions, **kwargs)

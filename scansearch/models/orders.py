@@ -1,0 +1,57 @@
+"""The scan orders of a mixer as tensors, with the middle class token as one more index."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scansearch.directions import Order, Padding, stack_orders
+
+
+def middle_position(tokens: int) -> int:
+    """Index of the middle class token in a sequence of ``tokens`` patches: tokens // 2."""
+    return tokens // 2
+
+
+@lru_cache(maxsize=1024)
+def order_table(
+    directions: tuple[str, ...], height: int, width: int, padding: Padding, class_token: bool
+) -> tuple[Order, tuple[int, ...]]:
+    """Orders int32 [directions, T] and their lengths.
+
+    With a class token the image holds height * width + 1 rows, the token at ``middle_position`` of the
+    row-major sequence; every direction also visits it at that step of its own sequence, after any flip and
+    counted in patches even where padding made the sequence longer (LocalMamba, released code).
+    """
+    orders, lengths = stack_orders(directions, height, width, padding)
+    if class_token:
+        middle = middle_position(height * width)
+        orders = np.insert(np.where(orders >= middle, orders + 1, orders), middle, middle, axis=1)
+        lengths = tuple(length + 1 for length in lengths)
+    return np.ascontiguousarray(orders, dtype=np.int32), lengths
+
+
+_tensors: dict[tuple[object, ...], Tensor] = {}
+
+
+def scan_orders(
+    directions: tuple[str, ...],
+    height: int,
+    width: int,
+    *,
+    padding: Padding,
+    class_token: bool,
+    device: torch.device,
+) -> tuple[Tensor, tuple[int, ...]]:
+    """``order_table`` on ``device``; every grid is computed and copied once."""
+    orders, lengths = order_table(directions, height, width, padding, class_token)
+    key = (directions, height, width, padding, class_token, device)
+    cached = _tensors.get(key)
+    if cached is None:
+        cached = torch.from_numpy(orders).to(device)
+        if type(cached) is Tensor:  # a tracer's stand-in must not outlive its trace
+            _tensors[key] = cached
+    return cached, lengths

@@ -1,0 +1,81 @@
+"""Two-dimensional rotary position embedding over a whole token (Vim, EVA-02), for any grid."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RopeResize = Literal["angles", "tables"]
+REFERENCE_GRID = 14
+
+
+def rope_tables(height: int, width: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, float32 [height * width, dim // 2], one column per pair of channels.
+
+    The first half of the pairs turns by the row, the second by the column; positions are scaled so that any
+    grid spans the 14 steps of the reference grid.
+    """
+    quarter = torch.arange(0, dim // 2, 2)[: dim // 4].float()
+    frequencies = 1.0 / (10000 ** (quarter / (dim // 2)))
+    rows, columns = (
+        torch.einsum("i,f->if", torch.arange(size) / size * REFERENCE_GRID, frequencies)
+        for size in (height, width)
+    )
+    angles = torch.cat(
+        [rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)], dim=-1
+    ).flatten(0, 1)
+    return angles.cos(), angles.sin()
+
+
+def resize_grid(table: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Bicubic resampling of ``table`` [..., source tokens, dim] to [..., target tokens, dim]."""
+    image = table.reshape(-1, *source, table.shape[-1]).permute(0, 3, 1, 2)
+    image = F.interpolate(image, size=target, mode="bicubic", align_corners=False)
+    return image.permute(0, 2, 3, 1).reshape(*table.shape[:-2], target[0] * target[1], table.shape[-1])
+
+
+@lru_cache(maxsize=128)
+def _tables(
+    height: int,
+    width: int,
+    dim: int,
+    trained: tuple[int, int] | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    if trained is None or trained == (height, width):
+        pair = rope_tables(height, width, dim)
+        return pair[0].to(device, dtype), pair[1].to(device, dtype)
+    cos, sin = (table.to(device, dtype) for table in rope_tables(*trained, dim))
+    target = (height, width)
+    return resize_grid(cos, trained, target), resize_grid(sin, trained, target)
+
+
+def grid_rope(
+    height: int,
+    width: int,
+    dim: int,
+    *,
+    resize: RopeResize,
+    trained: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """The tables of one grid, computed in float32 and kept.
+
+    ``resize`` says what happens on a grid other than ``trained``: "angles" interpolates the positions, so
+    that the result is still a rotation; "tables" resamples cosine and sine themselves, as the released code
+    does.
+    """
+    return _tables(height, width, dim, trained if resize == "tables" else None, device, dtype)
+
+
+def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the channel pairs of ``x`` [batch, length, dim]; the result has the same shape."""
+    cos, sin = tables
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
