@@ -145,6 +145,10 @@ class LocalVim(ScanBackbone):
             raise ValueError(f"rope needs an embed_dim that is a multiple of 4, not {embed_dim}")
         if pool == "token" and not has_token:
             raise ValueError("global_pool 'token' needs class_token 'middle'")
+        if pyramid and feature_levels:
+            raise ValueError(
+                "feature_levels are layers: the pyramid's four levels all come from the last one"
+            )
         check_rate("drop_path_rate", drop_path_rate)
         self.embed_dim, self.patch_size, self.class_token = embed_dim, patch_size, class_token
         self.rope, self.rope_residual, self.rope_resize = rope, rope_residual, rope_resize

@@ -1,0 +1,60 @@
+"""Which parameters weight decay applies to, as a named choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from torch import nn
+
+from scansearch.models.backbone import ScanBackbone
+from scansearch.models.checkpoints import released_sources
+from scansearch.models.merge import check_choice
+
+DecayPolicy = Literal["mamba", "released"]
+
+
+def decayed(model: ScanBackbone, policy: DecayPolicy = "mamba") -> dict[str, bool]:
+    """For every parameter, whether it decays.
+
+    ``mamba``: matrices and filters do; A_log, D, biases, norms, embeddings and alphas do not.
+    ``released``: what LocalMamba's code did. It excludes whatever has one axis or is called a bias in its own
+    layout, and the embeddings; so A_log decays, and so do LocalVMamba's time-step biases and a supernet's
+    alphas.
+
+    Raises:
+        ValueError: an unknown policy, or "released" for a model that the released code does not have.
+    """
+    check_choice("weight decay policy", policy, DecayPolicy)
+    if policy == "mamba":
+        kept = model.no_weight_decay()
+        return {name: p.ndim > 1 and name not in kept for name, p in model.named_parameters()}
+    embeddings = ("pos_embed", "cls_token")
+    return {
+        name: len(source.each) > 1 and not source.names[0].endswith(".bias") and name not in embeddings
+        for name, source in released_sources(model).items()
+    }
+
+
+def weight_decay_groups(
+    model: ScanBackbone,
+    weight_decay: float,
+    policy: DecayPolicy = "mamba",
+    *,
+    exclude: Iterable[nn.Parameter] = (),
+) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: those that decay, and those with ``weight_decay`` 0.
+
+    ``exclude`` leaves parameters out, for example alphas that have an optimizer of their own, and so are
+    parameters that need no gradient.
+    """
+    left_out = {id(parameter) for parameter in exclude}
+    decays = decayed(model, policy)
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in left_out:
+            groups[decays[name]].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
