@@ -1,0 +1,60 @@
+"""The command line: parse, call the API, show. Command modules import heavy packages only when they run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from scansearch.cli import info
+from scansearch.cli import run as run_command
+from scansearch.errors import InputError, RunStopped
+
+# Typer may use its own copy of click, so the class is taken from what it exports.
+_UsageError: Any = typer.BadParameter.__base__
+
+app = typer.Typer(
+    name="scansearch",
+    help="Search the scan directions of vision state-space models.",
+    epilog="Start with: scansearch run --space vim8 --k 4",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run_command.run)
+app.command("spaces")(info.spaces)
+app.command("directions")(info.directions)
+app.command("version")(info.version)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit.
+
+    Exit codes: 0 done; 2 the input cannot be used (one line says why); 1 a run had to stop; 130 and 143
+    interrupted by SIGINT and SIGTERM, with everything saved.
+    """
+    try:
+        code = app(arguments, standalone_mode=False)
+    except typer.Abort:
+        code = _fail("interrupted", 130)
+    except _UsageError as error:
+        code = _fail(error.format_message().rstrip("."), 2)
+    except InputError as error:
+        code = _fail(str(error), 2)
+    except RunStopped as error:
+        number = getattr(error, "signal", None)
+        code = _fail(str(error), 128 + number if number is not None else 1)
+    except KeyboardInterrupt:
+        code = _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
+        code = 1
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,84 @@
+"""``scansearch run``: the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Space = Annotated[str, typer.Option(help="Search space: a name from `scansearch spaces`, or a YAML file.")]
+Directions = Annotated[int, typer.Option("--k", help="Directions per layer.")]
+Variant = Annotated[str | None, typer.Option(help="Size of the models; default: the space's own.")]
+Data = Annotated[str, typer.Option(help="digits, or folder:PATH with one folder of images per class.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder; default: a new one below runs/.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+StrategyName = Annotated[
+    str, typer.Option("--strategy", help="localmamba, darts, darts2, gdas, topk, spos or fair.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any field of the configuration, for example alphas.lr=0.01; repeatable."),
+]
+Resume = Annotated[
+    Path | None, typer.Option(help="Continue the run in this folder; other options are then not allowed.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show the result only.")]
+
+
+def run(
+    context: typer.Context,
+    space: Space = "vim8",
+    k: Directions = 4,
+    variant: Variant = None,
+    data: Data = "digits",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = 0,
+    out: Out = None,
+    device: Device = "auto",
+    strategy: StrategyName = "localmamba",
+    settings: Settings = None,
+    resume: Resume = None,
+    quiet: Quiet = False,
+) -> None:
+    """Search a space, derive the best k directions per layer, and write a run folder.
+
+    With the defaults this trains a small supernet on scikit-learn's digits, on a laptop without a GPU.
+    """
+    given = [
+        name
+        for name in context.params
+        if name not in ("resume", "quiet") and str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    ]
+    if resume is not None and given:
+        raise typer.BadParameter(
+            f"--resume takes everything from the run; leave out --{given[0].replace('_', '-')}"
+        )
+
+    from scansearch import pipeline
+    from scansearch.cli.show import RunView, print_result
+    from scansearch.search.config import search_config
+    from scansearch.yaml_io import apply_settings
+
+    with RunView(quiet=quiet) as view:
+        if resume is not None:
+            result = pipeline.resume(resume, observe=view)
+        else:
+            options: dict[str, Any] = {
+                "space": space,
+                "k": k,
+                "variant": variant,
+                "data": data,
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "seed": seed,
+                "device": device,
+                "strategy": strategy,
+            }
+            config = search_config(**apply_settings(options, settings or []))
+            result = pipeline.run(config, out=out, observe=view)
+    print_result(result)

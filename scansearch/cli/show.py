@@ -1,0 +1,120 @@
+"""How a run looks on the screen: a progress bar on a terminal, plain lines in a pipe, tables at the end."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from scansearch import engine, pipeline
+from scansearch.cli.info import wide_console
+from scansearch.summary import human, next_commands
+
+
+class RunView:
+    """Shows the events of a run; use as a context manager and as the run's observer."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal and not quiet
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.live,
+        )
+        self.total = self.first = 0
+        self.epochs = 0
+        self.started_at = time.monotonic()
+
+    def __enter__(self) -> RunView:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: object) -> None:
+        if isinstance(event, pipeline.Warned):
+            self._line(f"warning: {event.text}", always=True)
+        elif isinstance(event, pipeline.Started):
+            self._start(event)
+        elif isinstance(event, engine.StepDone):
+            if self.live:
+                figures = f"loss {event.metrics['loss']:.3f}  accuracy {event.metrics['accuracy']:5.1f} %"
+                self.progress.update(
+                    self.progress.task_ids[0],
+                    completed=event.step,
+                    description=f"epoch {event.epoch + 1}/{self.epochs}",
+                    figures=figures,
+                )
+        elif isinstance(event, engine.EpochDone):
+            self._epoch(event)
+
+    def _start(self, event: pipeline.Started) -> None:
+        config = event.config
+        train, validation, test = event.images
+        self.total, self.first, self.epochs = event.total_steps, event.step, config.epochs
+        self.started_at = time.monotonic()
+        self._line(
+            f"{config.strategy} search of {config.space} on {config.data} "
+            f"({train} training, {validation} validation, {test} test images), seed {config.seed}"
+        )
+        self._line(f"supernet: {human(event.supernet_parameters)} parameters; run folder: {event.run.folder}")
+        if event.step:
+            self._line(f"resumed after step {event.step} of {event.total_steps}")
+        self.progress.add_task(f"epoch 1/{config.epochs}", total=self.total, completed=event.step, figures="")
+
+    def _epoch(self, event: engine.EpochDone) -> None:
+        metrics = event.metrics
+        elapsed = time.monotonic() - self.started_at
+        left = elapsed / max(1, event.step - self.first) * (self.total - event.step)
+        self._line(
+            f"epoch {event.epoch + 1}/{self.epochs}  loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:5.1f} %  "
+            f"validation {metrics['validation_accuracy']:5.1f} %  left {_clock(left)}"
+        )
+
+    def _line(self, text: str, *, always: bool = False) -> None:
+        if self.quiet and not always:
+            return
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def print_result(result: pipeline.JobResult) -> None:
+    """The table of layers and directions, the figures, and what to type next, on standard output."""
+    console = wide_console()
+    table = Table("layer", "directions", "preference", box=None, pad_edge=False)
+    for layer, names in enumerate(result.genotype.layers):
+        scores = dict(result.preferences.ranked(layer))
+        table.add_row(str(layer + 1), " ".join(names), " ".join(f"{scores[name]:.3f}" for name in names))
+    console.print(table, highlight=False)
+    lines = [
+        "",
+        f"supernet: {result.test_accuracy:.2f} % test accuracy, {result.validation_accuracy:.2f} % on validation",
+    ]
+    if result.baseline is not None:
+        name, accuracy = result.baseline
+        lines.append(f"bar to clear: {accuracy:.2f} % ({name})")
+    lines += [
+        f"genotype {result.genotype.hash}: {human(result.parameters)} parameters, {human(result.flops)} FLOPs an image",
+        f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",
+        "",
+        "next:",
+        *(f"  {command}" for command in next_commands(result)),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

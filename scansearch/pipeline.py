@@ -1,0 +1,319 @@
+"""The whole job, left to right: search, select, derive, score, and a run folder that holds everything.
+
+The events of :func:`scansearch.engine.drive` are written here, by the main process only. ``observe`` hears
+them too (the command line draws its progress from them).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from scansearch import __version__, engine, runs
+from scansearch.data import ImageData, load_data
+from scansearch.derive import derive
+from scansearch.errors import InputError, RunStopped
+from scansearch.genotype import Genotype, Provenance
+from scansearch.preferences import Preferences
+from scansearch.runs import Run
+from scansearch.search.config import SearchConfig, search_config
+from scansearch.search.loop import SearchTask
+from scansearch.selection import select
+from scansearch.spaces import SearchSpace, load_space
+from scansearch.yaml_io import dump_yaml, load_yaml
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from scansearch.search.supernet import Supernet
+
+Observer = Callable[[object], None]
+
+
+@dataclass(frozen=True)
+class Started:
+    """Announces a run before its first step. ``step`` is where it starts from; 0 for a fresh one."""
+
+    run: Run
+    config: SearchConfig
+    total_steps: int
+    step: int
+    supernet_parameters: int
+    images: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that the user should know and that does not stop the run."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What :func:`scansearch.search` gives."""
+
+    supernet: Supernet
+    preferences: Preferences
+    run: Run
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What ``scansearch run`` gives. Accuracies are in percent."""
+
+    run: Run
+    preferences: Preferences
+    genotype: Genotype
+    test_accuracy: float
+    validation_accuracy: float
+    baseline: tuple[str, float] | None
+    parameters: int
+    flops: int
+
+
+class Interrupted(RunStopped):
+    """SIGINT or SIGTERM: everything is saved. ``signal`` is its number."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        super().__init__(f"interrupted; saved. Continue with: scansearch run --resume {folder}")
+        self.signal = number
+
+
+def start_search(
+    space: SearchSpace | str, *, data: str = "digits", out: str | Path | None = None, **options: Any
+) -> SearchResult:
+    """See :func:`scansearch.search`."""
+    name = space.name if isinstance(space, SearchSpace) else str(space)
+    config = search_config(space=name, data=data, **options)
+    job = _Job.create(
+        config, space if isinstance(space, SearchSpace) else load_space(space), out, lambda event: None
+    )
+    return job.search()
+
+
+def run(
+    config: SearchConfig, *, out: str | Path | None = None, observe: Observer = lambda event: None
+) -> JobResult:
+    """Search, select, derive and score, in a new run folder.
+
+    Raises:
+        InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
+    """
+    return _Job.create(config, load_space(config.space), out, observe).finish()
+
+
+def resume(folder: str | Path, *, observe: Observer = lambda event: None) -> JobResult:
+    """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again."""
+    return _Job.open(Run.open(folder), observe).finish()
+
+
+class _Job:
+    """One search and the folder that it writes to."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        space: SearchSpace,
+        data: ImageData,
+        accelerator: Accelerator,
+        observe: Observer,
+    ) -> None:
+        self.config, self.space, self.data = config, space, data
+        self.accelerator, self.observe = accelerator, observe
+        self.writes = accelerator.is_main_process
+        self.task = SearchTask(config, space, data, accelerator)
+        self.run: Run
+
+    @classmethod
+    def create(
+        cls, config: SearchConfig, space: SearchSpace, out: str | Path | None, observe: Observer
+    ) -> _Job:
+        job = cls._prepare(config, space, observe)
+        folder = (
+            Path(out) if out is not None else runs.default_folder(space.name, config.strategy, config.seed)
+        )
+        if job.writes:
+            settings = dump_yaml(config.model_dump(mode="json", by_alias=True))
+            job.run = Run.create(folder, settings, runs.environment(str(job.accelerator.device), config.seed))
+            runs.write_text(folder / "space.yaml", dump_yaml(space.model_dump(mode="json", by_alias=True)))
+        job.accelerator.wait_for_everyone()
+        job.run = Run(folder)
+        return job
+
+    @classmethod
+    def open(cls, run: Run, observe: Observer) -> _Job:
+        config = load_yaml(run.folder / "config.yaml", SearchConfig)
+        job = cls._prepare(config, load_yaml(run.folder / "space.yaml", SearchSpace), observe)
+        job.run = run
+        return job
+
+    @classmethod
+    def _prepare(cls, config: SearchConfig, space: SearchSpace, observe: Observer) -> _Job:
+        smallest = min(len(names) for names in space.layer_candidates(config.variant))
+        if config.k > smallest:
+            raise InputError(
+                f"k is {config.k}, but a layer of {space.name!r} has {smallest} candidates (allowed: 1 to {smallest})"
+            )
+        accelerator = engine.make_accelerator(config.device, config.mixed_precision)
+        data = load_data(
+            config.data, image_size=config.image_size or space.variant(config.variant).image_size
+        )
+        return cls(config, space, data, accelerator, observe)
+
+    # --- search ---
+
+    def search(self) -> SearchResult:
+        """Train the supernet to the end and save its preferences."""
+        checkpoint = self.run.load_checkpoint()
+        if checkpoint is not None:
+            *state, warnings = checkpoint
+            for warning in warnings:
+                self.observe(Warned(warning))
+            self._warn_about_threads()
+        else:
+            state = None
+        step = state[1]["progress"]["step"] if state else 0
+        if self.writes:
+            self.run.forget_after(step)
+        task = self.task
+        self.observe(
+            Started(
+                self.run,
+                self.config,
+                task.epochs * task.steps_per_epoch,
+                step,
+                sum(p.numel() for p in task.supernet.parameters()),
+                (self.data.train.count, self.data.validation.count, self.data.test.count),
+            )
+        )
+        with _stop_signals() as received:
+            events = engine.drive(
+                task,
+                seed=self.config.seed,
+                rank=self.accelerator.process_index,
+                checkpoint_minutes=self.config.checkpoint_minutes,
+                stop=lambda: bool(received),
+                resume=(state[0], state[1]) if state else None,
+            )
+            for event in events:
+                self._write(event)
+                self.observe(event)
+                if isinstance(event, engine.StopRequested):
+                    raise Interrupted(received[0], self.run.folder)
+        preferences = self._select()
+        if self.writes:
+            preferences.save(self.run.folder / "preferences.json")
+        return SearchResult(task.supernet, preferences, self.run)
+
+    def _write(self, event: engine.Event) -> None:
+        if not self.writes:
+            return
+        if isinstance(event, engine.StepDone):
+            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch, **event.metrics})
+        elif isinstance(event, engine.EpochDone):
+            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
+        elif isinstance(event, engine.CheckpointReady):
+            self.run.save_checkpoint(event.step, event.tensors, event.state)
+
+    def _warn_about_threads(self) -> None:
+        threads, now = self.run.environment.get("threads"), torch.get_num_threads()
+        if threads != now:
+            text = f"this run started with {threads} threads and goes on with {now}: the result may differ in the last digits"
+            self.observe(Warned(text))
+
+    def _select(self) -> Preferences:
+        task = self.task
+        scores = select(self.config.selection, task.relaxation, task.supernet.alphas, task.validation_loss)
+        return Preferences(
+            space=self.space.name,
+            variant=self.config.variant or self.space.default_variant,
+            selection=self.config.selection,
+            candidates=task.supernet.candidates,
+            scores=tuple(tuple(row) for row in engine.jsonable(scores)),
+            provenance=Provenance(
+                strategy=self.config.strategy,
+                selection=self.config.selection,
+                data=self.config.data,
+                seeds=(self.config.seed,),
+                epochs=self.config.epochs,
+                runs=(self.run.folder.name,),
+                scansearch=__version__,
+            ),
+        )
+
+    # --- the rest of the job ---
+
+    def finish(self) -> JobResult:
+        """Search, then derive, score on the test split, and write the result."""
+        searched = self.search()
+        genotype = derive(searched.preferences, k=self.config.k, space=self.space)
+        test = self.task.score_test()
+        validation = self.task.score_validation()
+        parameters, flops = model_size(genotype, self.data)
+        result = JobResult(
+            run=self.run,
+            preferences=searched.preferences,
+            genotype=genotype,
+            test_accuracy=test["accuracy"],
+            validation_accuracy=validation["accuracy"],
+            baseline=self.data.baseline() if self.data.baseline is not None else None,
+            parameters=parameters,
+            flops=flops,
+        )
+        if self.writes:
+            self._write_result(result)
+        return result
+
+    def _write_result(self, result: JobResult) -> None:
+        from scansearch.plots import preferences_figure, trajectories_figure
+        from scansearch.summary import summary_markdown
+
+        folder = self.run.folder
+        result.genotype.save(folder / "genotype.yaml")
+        runs.write_figure(
+            folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
+        )
+        moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
+        runs.write_figure(folder / "plots" / "trajectories.png", moved)
+        runs.write_text(folder / "summary.md", summary_markdown(result, self.config))
+
+
+def model_size(genotype: Genotype, data: ImageData) -> tuple[int, int]:
+    """Parameters of the derived model, and its FLOPs for one image of ``data`` (torch's FlopCounterMode)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = genotype.build(
+        num_classes=len(data.classes), in_chans=data.channels, img_size=data.image_size
+    ).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, data.channels, *data.image_size))
+    return sum(p.numel() for p in model.parameters()), int(counter.get_total_flops())
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list that it yields; a second SIGINT interrupts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

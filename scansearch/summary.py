@@ -1,0 +1,63 @@
+"""The result of a run in words: ``summary.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scansearch.pipeline import JobResult
+    from scansearch.search.config import SearchConfig
+
+
+def human(number: float) -> str:
+    """1,234,567 -> ``1.23 M``; decimal prefixes."""
+    for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= factor:
+            return f"{number / factor:.2f}{prefix}"
+    return f"{number:g}"
+
+
+def next_commands(result: JobResult) -> list[str]:
+    """What a user would type next, most likely first."""
+    folder = result.run.folder
+    return [f"scansearch derive {folder} --k {max(1, result.genotype.directions_per_layer[0] - 1)}"]
+
+
+def summary_markdown(result: JobResult, config: SearchConfig) -> str:
+    """The summary of a finished run as Markdown."""
+    genotype, preferences = result.genotype, result.preferences
+    lines = [
+        f"# {preferences.space}/{preferences.variant}, strategy {config.strategy}, seed {config.seed}",
+        "",
+        f"Supernet on `{config.data}` after {config.epochs} epochs: test accuracy {result.test_accuracy:.2f} %, "
+        f"validation accuracy {result.validation_accuracy:.2f} %.",
+    ]
+    if result.baseline is not None:
+        name, accuracy = result.baseline
+        lines.append(f"The bar that any network must clear: {name}, {accuracy:.2f} %.")
+    lines += [
+        "",
+        f"Genotype `{genotype.hash}`: {human(result.parameters)} parameters, {human(result.flops)} FLOPs an image.",
+        "",
+        "| layer | directions | preference | margin |",
+        "| ---: | --- | --- | ---: |",
+    ]
+    for layer, names in enumerate(genotype.layers):
+        ranked = preferences.ranked(layer)
+        scores = dict(ranked)
+        left_out = [score for name, score in ranked if name not in names]
+        margin = f"{min(scores[name] for name in names) - max(left_out):+.4f}" if left_out else ""
+        values = " ".join(f"{scores[name]:.3f}" for name in names)
+        lines.append(f"| {layer + 1} | {' '.join(names)} | {values} | {margin} |")
+    lines += [
+        "",
+        "Margin: the least preferred chosen direction over the most preferred one left out.",
+        "",
+        "![preferences](plots/preferences.png)",
+        "",
+        "Next:",
+        "",
+        *(f"    {command}" for command in next_commands(result)),
+        "",
+    ]
+    return "\n".join(lines)
