@@ -127,7 +127,9 @@ class Genotype(StrictModel):
             check_directions(chosen, where=f"layer {index}")
             unknown = [direction for direction in chosen if direction not in allowed]
             if unknown:
-                raise InputError(f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(allowed)})")
+                raise InputError(
+                    f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(allowed)})"
+                )
             ordered.append(tuple(direction for direction in allowed if direction in chosen))
         return cls(
             family=space.family,
@@ -172,7 +174,9 @@ class Genotype(StrictModel):
     def to_yaml(self) -> str:
         """Canonical YAML text; :meth:`load` of it gives an equal genotype, byte for byte."""
         data = self.model_dump(mode="json", by_alias=True, exclude_defaults=False)
-        data["provenance"] = {key: value for key, value in data["provenance"].items() if value not in (None, [])}
+        data["provenance"] = {
+            key: value for key, value in data["provenance"].items() if value not in (None, [])
+        }
         if data["certificate"] is None:
             del data["certificate"]
         return dump_yaml({key: value for key, value in data.items() if value not in (None, {})})

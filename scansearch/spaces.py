@@ -89,16 +89,24 @@ class SearchSpace(StrictModel):
         for name, variant in self.variants.items():
             where = f"variants.{name}"
             if (variant.depth is None) == plain or (variant.depths is None) != plain:
-                raise ValueError(f"{where}: family {self.family} needs {'depth' if plain else 'depths'} and nothing else")
+                raise ValueError(
+                    f"{where}: family {self.family} needs {'depth' if plain else 'depths'} and nothing else"
+                )
             for part, width in (("supernet", variant.supernet), ("derived", variant.derived)):
                 if (width.embed_dim is None) == plain or (width.dims is None) != plain:
                     raise ValueError(
                         f"{where}.{part}: family {self.family} needs {'embed_dim' if plain else 'dims'} and nothing else"
                     )
                 if variant.depths is not None and len(width.dims or ()) != len(variant.depths):
-                    raise ValueError(f"{where}.{part}: dims needs one entry per stage, so {len(variant.depths)}")
-            if not plain and (variant.backbone.position_embedding is not None or variant.backbone.rope is not None):
-                raise ValueError(f"{where}.backbone: position_embedding and rope exist in family local_vim only")
+                    raise ValueError(
+                        f"{where}.{part}: dims needs one entry per stage, so {len(variant.depths)}"
+                    )
+            if not plain and (
+                variant.backbone.position_embedding is not None or variant.backbone.rope is not None
+            ):
+                raise ValueError(
+                    f"{where}.backbone: position_embedding and rope exist in family local_vim only"
+                )
             if isinstance(self.candidates[0], tuple) and len(self.candidates) != variant.layers:
                 raise ValueError(
                     f"candidates lists {len(self.candidates)} layers, but variant {name} has {variant.layers}"
@@ -163,5 +171,7 @@ def load_space(name: str | Path) -> SearchSpace:
     if text not in space_names():
         near = difflib.get_close_matches(text, space_names(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown space {text!r}; {hint}known: {', '.join(space_names())}, or a path to a .yaml file")
+        raise InputError(
+            f"unknown space {text!r}; {hint}known: {', '.join(space_names())}, or a path to a .yaml file"
+        )
     return load_yaml(path, SearchSpace)
