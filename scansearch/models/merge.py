@@ -65,12 +65,13 @@ class BranchAttention(nn.Module):
         Returns:
             [batch, directions, dim] per channel, and [batch, directions, length] per token or None.
         """
-        normed = self.norm(y)
-        pooled = F.gelu(self.global_reduce(normed.mean(dim=2)))
+        # The LayerNorm's own scale and shift commute with the mean over tokens.
+        means = branch_means(y) * self.norm.weight + self.norm.bias
+        pooled = F.gelu(self.global_reduce(means))
         channel = torch.sigmoid(self.channel_select(pooled))
         if self.local_reduce is None or self.spatial_select is None:
             return channel, None
-        local = F.gelu(self.local_reduce(normed))
+        local = F.gelu(self.local_reduce(self.norm(y)))
         both = torch.cat([local, pooled.unsqueeze(2).expand_as(local)], dim=-1)
         return channel, torch.sigmoid(self.spatial_select(both)).squeeze(-1)
 
@@ -108,19 +109,28 @@ class BranchMerge(nn.Module):
 
     def forward(self, y: Tensor, gates: Tensor | None = None) -> Tensor:
         """Merge ``y``; ``gates`` [branches in y] replaces softmax(alpha) and needs ``weighted``."""
-        if self.attention is not None:
-            channel, spatial = self.attention(y)
-            y = y * channel.unsqueeze(2)
-            if spatial is not None:
-                y = y * spatial.unsqueeze(-1)
+        channel, spatial = (None, None) if self.attention is None else self.attention(y)
+        if spatial is not None:
+            y = y * spatial.unsqueeze(-1)
         if self.weighted:
-            y = F.layer_norm(y, (self.dim,), eps=EPSILON)
-            return weighted_sum(y, torch.softmax(self.alpha, dim=0) if gates is None else gates)
-        return y.sum(dim=1) if self.merge == "sum" else y.mean(dim=1)
+            return gated_sum(y, channel, torch.softmax(self.alpha, dim=0) if gates is None else gates)
+        total = plain_sum(y, channel)
+        return total if self.merge == "sum" else total / y.shape[1]
 
 
-def weighted_sum(y: Tensor, gates: Tensor) -> Tensor:
-    """Sum over directions of gates [directions] times y [batch, directions, length, dim]."""
+def branch_means(y: Tensor) -> Tensor:
+    """Mean over tokens of the LayerNorm (without parameters) of ``y``: [batch, directions, dim]."""
+    return F.layer_norm(y, y.shape[-1:], eps=EPSILON).mean(dim=2)
+
+
+def plain_sum(y: Tensor, channel: Tensor | None) -> Tensor:
+    """Sum over directions of ``y`` times ``channel`` [batch, directions, dim] (None: ones)."""
+    return (y if channel is None else y * channel.unsqueeze(2)).sum(dim=1)
+
+
+def gated_sum(y: Tensor, channel: Tensor | None, gates: Tensor) -> Tensor:
+    """Sum over directions of gates [directions] * LayerNorm(y * channel), the norm without parameters."""
+    y = F.layer_norm(y if channel is None else y * channel.unsqueeze(2), y.shape[-1:], eps=EPSILON)
     rows = torch.matmul(gates.to(y.dtype), y.flatten(2))
     return rows.unflatten(-1, y.shape[2:])
 
