@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from scansearch.errors import InputError
 from scansearch.models.mixers import DirectionalSSM
 
 # Undecayed whatever their number of axes: stacking per direction gives biases two of them.
@@ -20,19 +21,19 @@ def channel_norm(kind: str, dim: int) -> nn.Module:
     """RMSNorm ("rms") or LayerNorm ("layer") over the last axis, epsilon 1e-5.
 
     Raises:
-        ValueError: any other kind.
+        InputError: any other kind.
     """
     if kind == "rms":
         return nn.RMSNorm(dim, eps=1e-5)
     if kind == "layer":
         return nn.LayerNorm(dim, eps=1e-5)
-    raise ValueError(f"norm {kind!r} is unknown: use 'rms' or 'layer'")
+    raise InputError(f"norm {kind!r} is unknown: use 'rms' or 'layer'")
 
 
 def check_rate(name: str, rate: float) -> float:
-    """``rate`` if it lies in [0, 1), else a ValueError naming it."""
+    """``rate`` if it lies in [0, 1), else a InputError naming it."""
     if not 0.0 <= rate < 1.0:
-        raise ValueError(f"{name} {rate} must lie in [0, 1)")
+        raise InputError(f"{name} {rate} must lie in [0, 1)")
     return float(rate)
 
 
@@ -45,14 +46,14 @@ def level_indices(indices: int | Sequence[int] | None, levels: int) -> tuple[int
     """Feature levels as indices in 0..levels-1; an int n means the last n, None all of them.
 
     Raises:
-        ValueError: an index outside the model, or none at all.
+        InputError: an index outside the model, or none at all.
     """
     if indices is None:
         return tuple(range(levels))
     wanted = [levels - n for n in range(indices, 0, -1)] if isinstance(indices, int) else list(indices)
     found = tuple(index + levels if index < 0 else index for index in wanted)
     if not found or not all(0 <= index < levels for index in found):
-        raise ValueError(f"feature indices {tuple(wanted)} must lie in {-levels}..{levels - 1}")
+        raise InputError(f"feature indices {tuple(wanted)} must lie in {-levels}..{levels - 1}")
     return found
 
 
@@ -81,9 +82,9 @@ class ScanBackbone(nn.Module):
     ) -> None:
         super().__init__()
         if num_classes < 0:
-            raise ValueError(f"num_classes must be at least 0, not {num_classes}")
+            raise InputError(f"num_classes must be at least 0, not {num_classes}")
         if in_chans < 1:
-            raise ValueError(f"in_chans must be at least 1, not {in_chans}")
+            raise InputError(f"in_chans must be at least 1, not {in_chans}")
         self.num_features = self.head_hidden_size = num_features
         self.num_classes = num_classes
         self.in_chans = in_chans
@@ -98,7 +99,7 @@ class ScanBackbone(nn.Module):
 
     def _check_pool(self, pool: str) -> str:
         if pool not in self.pools:
-            raise ValueError(f"global_pool {pool!r} is unknown: use {' or '.join(map(repr, self.pools))}")
+            raise InputError(f"global_pool {pool!r} is unknown: use {' or '.join(map(repr, self.pools))}")
         return pool
 
     def _make_head(self) -> nn.Module:
@@ -125,7 +126,7 @@ class ScanBackbone(nn.Module):
 
     def _check_image(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise ValueError(
+            raise InputError(
                 f"images of shape {tuple(x.shape)} do not fit [batch, {self.in_chans}, height, width]"
             )
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.local_vim import LocalVim
 from scansearch.models.local_vmamba import LocalVMamba
@@ -23,13 +24,13 @@ def build_model(family: str, directions: Sequence[Sequence[str]], **kwargs: Any)
         kwargs: arguments of the family's class.
 
     Raises:
-        ValueError: an unknown family or argument, or layers that do not fit the family's depths.
+        InputError: an unknown family or argument, or layers that do not fit the family's depths.
     """
     if family not in FAMILIES:
-        raise ValueError(f"model family {family!r} is unknown: use {' or '.join(map(repr, FAMILIES))}")
+        raise InputError(f"model family {family!r} is unknown: use {' or '.join(map(repr, FAMILIES))}")
     model = FAMILIES[family]
     known = set(inspect.signature(model).parameters) - {"directions"}
     unknown = sorted(set(kwargs) - known)
     if unknown:
-        raise ValueError(f"{model.__name__} has no argument {unknown[0]!r}: use {', '.join(sorted(known))}")
+        raise InputError(f"{model.__name__} has no argument {unknown[0]!r}: use {', '.join(sorted(known))}")
     return model(directions, **kwargs)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.local_vim import LocalVim
 from scansearch.models.local_vmamba import LocalVMamba
@@ -92,20 +93,20 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, Tenso
         key: the entry to take, where the file holds several.
 
     Raises:
-        ValueError: no such file, not a checkpoint, something in it that could run code, or no such entry.
+        InputError: no such file, not a checkpoint, something in it that could run code, or no such entry.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"checkpoint {path}: no such file")
+        raise InputError(f"checkpoint {path}: no such file")
     data: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if key is not None:
         if key not in data:
-            raise ValueError(f"checkpoint {path} has no entry {key!r}: use one of {_shown(data)}")
+            raise InputError(f"checkpoint {path} has no entry {key!r}: use one of {_shown(data)}")
         data = data[key]
     else:
         data = next((data[name] for name in CONTAINERS if isinstance(data.get(name), Mapping)), data)
     if not isinstance(data, Mapping) or not data or not all(isinstance(v, Tensor) for v in data.values()):
-        raise ValueError(
+        raise InputError(
             f"checkpoint {path} holds no mapping of names to tensors, bare or under {CONTAINERS}"
         )
     state = dict(data)
@@ -122,7 +123,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"checkpoint {path} is no safetensors file: {error}") from None
+        raise InputError(f"checkpoint {path} is no safetensors file: {error}") from None
 
 
 def _read_torch(path: Path) -> dict[str, Any]:
@@ -132,11 +133,11 @@ def _read_torch(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"holds {found[1]}, which could run code" if found else "is no torch checkpoint"
-        raise ValueError(f"checkpoint {path} {what}: only tensors and plain values are read") from None
+        raise InputError(f"checkpoint {path} {what}: only tensors and plain values are read") from None
     except (RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"checkpoint {path} holds a {type(data).__name__}, not a mapping")
+        raise InputError(f"checkpoint {path} holds a {type(data).__name__}, not a mapping")
     return data
 
 
@@ -149,9 +150,9 @@ def _shown(names: Iterable[object], limit: int = 6) -> str:
 def released_sources(model: ScanBackbone) -> dict[str, Source]:
     """For every parameter of ``model``, its place in the released layout."""
     if not isinstance(model, LocalVim | LocalVMamba):
-        raise ValueError(f"{type(model).__name__} has no released layout: LocalVim and LocalVMamba have")
+        raise InputError(f"{type(model).__name__} has no released layout: LocalVim and LocalVMamba have")
     if isinstance(model, LocalVim) and model.pyramid is not None:
-        raise ValueError("a feature pyramid has no released layout")
+        raise InputError("a feature pyramid has no released layout")
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     if isinstance(model, LocalVim):
         return {name: _vim_source(model, name, shape) for name, shape in shapes.items()}
@@ -190,7 +191,7 @@ def _merge_source(prefix: str, inner: str, shape: tuple[int, ...], attention: st
 
 def _vim_suffix(direction: str) -> str:
     if direction not in ("h", "h_flip"):
-        raise ValueError(f"without branch attention the released layout is Vim's, which has no {direction!r}")
+        raise InputError(f"without branch attention the released layout is Vim's, which has no {direction!r}")
     return "" if direction == "h" else "_b"
 
 
@@ -211,7 +212,7 @@ def _vmamba_source(model: LocalVMamba, name: str, shape: tuple[int, ...]) -> Sou
     rows = None
     if mixer.merge.attention is None:
         if sorted(mixer.directions) != sorted(VMAMBA_ORDER):
-            raise ValueError(
+            raise InputError(
                 f"without branch attention the released layout is VMamba's, of {VMAMBA_ORDER} in each layer"
             )
         rows = tuple(VMAMBA_ORDER.index(direction) for direction in mixer.directions)
@@ -223,7 +224,7 @@ def from_released(model: ScanBackbone, released: Mapping[str, Tensor]) -> dict[s
     """The state dict of ``model`` made from tensors of the released layout; nothing is aliased.
 
     Raises:
-        ValueError: missing, unexpected or wrongly shaped entries, each named; rope tables other than those
+        InputError: missing, unexpected or wrongly shaped entries, each named; rope tables other than those
             of the model's own grid.
     """
     sources = released_sources(model)
@@ -244,7 +245,7 @@ def from_released(model: ScanBackbone, released: Mapping[str, Tensor]) -> dict[s
     ]
     if problems:
         more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise ValueError(
+        raise InputError(
             f"the checkpoint does not fit {type(model).__name__}: {'; '.join(problems[:4])}{more}"
         )
     return {ours: source.gather(released) for ours, source in sources.items()}
@@ -255,14 +256,14 @@ def _check_rope(model: ScanBackbone, released: dict[str, Tensor]) -> None:
     found = [released.pop(f"rope.freqs_{part}", None) for part in ("cos", "sin")]
     if not isinstance(model, LocalVim) or not model.rope:
         if any(table is not None for table in found):
-            raise ValueError("the checkpoint has rope tables, the model has no rope")
+            raise InputError("the checkpoint has rope tables, the model has no rope")
         return
     for table, ours in zip(found, rope_tables(*model.grid_size, model.embed_dim), strict=True):
         if table is None:
             continue
         ours = ours.repeat_interleave(2, dim=-1)
         if table.shape != ours.shape or not torch.allclose(table.float(), ours, atol=1e-4):
-            raise ValueError(
+            raise InputError(
                 f"the checkpoint's rope tables are not those of a {model.grid_size} grid: build it for "
                 "the img_size they were made for (tables resampled from another grid cannot be read)"
             )
@@ -272,7 +273,7 @@ def to_released(model: ScanBackbone) -> dict[str, Tensor]:
     """The weights of ``model`` in the released layout, rope tables included; nothing is aliased.
 
     Raises:
-        ValueError: the model has something that the released code does not.
+        InputError: the model has something that the released code does not.
     """
     state = model.state_dict()
     released: dict[str, Tensor] = {}

@@ -23,7 +23,7 @@ def decayed(model: ScanBackbone, policy: DecayPolicy = "mamba") -> dict[str, boo
     alphas.
 
     Raises:
-        ValueError: an unknown policy, or "released" for a model that the released code does not have.
+        InputError: an unknown policy, or "released" for a model that the released code does not have.
     """
     check_choice("weight decay policy", policy, DecayPolicy)
     if policy == "mamba":

@@ -10,6 +10,7 @@ from timm.layers import DropPath, PatchEmbed
 from torch import Tensor, nn
 
 from scansearch.directions import Padding
+from scansearch.errors import InputError
 from scansearch.models.backbone import (
     ScanBackbone,
     channel_norm,
@@ -86,7 +87,7 @@ class LocalVim(ScanBackbone):
         pyramid: make four feature levels, of strides 1/4, 1/2, 1 and 2 patches, from the last layer.
 
     Raises:
-        ValueError: a size, rate, switch or direction that is not allowed; images of a wrong shape.
+        InputError: a size, rate, switch or direction that is not allowed; images of a wrong shape.
     """
 
     pools = ("avg", "token", "last", "")
@@ -137,16 +138,16 @@ class LocalVim(ScanBackbone):
             weighted=weighted,
         )
         if len(directions) == 0:
-            raise ValueError("LocalVim needs the directions of at least one layer")
+            raise InputError("LocalVim needs the directions of at least one layer")
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         if patch_size < 1 or len(sides) != 2 or min(sides) < patch_size:
-            raise ValueError(f"img_size {img_size} must be at least one patch of {patch_size} pixels a side")
+            raise InputError(f"img_size {img_size} must be at least one patch of {patch_size} pixels a side")
         if rope and embed_dim % 4:
-            raise ValueError(f"rope needs an embed_dim that is a multiple of 4, not {embed_dim}")
+            raise InputError(f"rope needs an embed_dim that is a multiple of 4, not {embed_dim}")
         if pool == "token" and not has_token:
-            raise ValueError("global_pool 'token' needs class_token 'middle'")
+            raise InputError("global_pool 'token' needs class_token 'middle'")
         if pyramid and feature_levels:
-            raise ValueError(
+            raise InputError(
                 "feature_levels are layers: the pyramid's four levels all come from the last one"
             )
         check_rate("drop_path_rate", drop_path_rate)
@@ -301,10 +302,10 @@ class LocalVim(ScanBackbone):
             output_fmt: "NCHW" maps, or "NLC" tokens (no class token among them).
 
         Raises:
-            ValueError: an unknown format or index, or tokens asked of the pyramid.
+            InputError: an unknown format or index, or tokens asked of the pyramid.
         """
         if output_fmt not in ("NCHW", "NLC") or (output_fmt == "NLC" and self.pyramid is not None):
-            raise ValueError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW', or 'NLC' without a pyramid")
+            raise InputError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW', or 'NLC' without a pyramid")
         take = level_indices(indices, len(self.feature_info))
         last = len(self.layers) - 1
         wanted = {last} if self.pyramid is not None else set(take)

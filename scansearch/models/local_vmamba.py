@@ -11,6 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from scansearch.directions import Padding
+from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone, check_rate, increasing_rates, level_indices
 from scansearch.models.merge import BranchAttentionKind, LayerGates, MergeKind, check_layer_gates
 from scansearch.models.mixers import LocalVMambaMixer, TimeStepInit
@@ -92,7 +93,7 @@ class LocalVMamba(ScanBackbone):
         feature_levels: stages whose feature LayerNorm has learned parameters.
 
     Raises:
-        ValueError: a size, rate, switch or direction that is not allowed; images of a wrong shape.
+        InputError: a size, rate, switch or direction that is not allowed; images of a wrong shape.
     """
 
     output_fmt = "NHWC"
@@ -122,11 +123,11 @@ class LocalVMamba(ScanBackbone):
         feature_levels: Sequence[int] = (),
     ) -> None:
         if not dims or len(dims) != len(depths) or min(*dims, *depths) < 1:
-            raise ValueError(
+            raise InputError(
                 f"dims {tuple(dims)} and depths {tuple(depths)} need one size >= 1 for each stage"
             )
         if len(directions) != sum(depths):
-            raise ValueError(
+            raise InputError(
                 f"LocalVMamba of depths {tuple(depths)} has {sum(depths)} layers, not {len(directions)}"
             )
         super().__init__(
@@ -139,7 +140,7 @@ class LocalVMamba(ScanBackbone):
         )
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         if patch_size < 1 or len(sides) != 2 or min(sides) < patch_size:
-            raise ValueError(f"img_size {img_size} must be at least one patch of {patch_size} pixels a side")
+            raise InputError(f"img_size {img_size} must be at least one patch of {patch_size} pixels a side")
         self.patch_size, self.dims, self.depths = patch_size, tuple(dims), tuple(depths)
         self.patch_embed = PatchStem(in_chans, dims[0], patch_size)
         rates = increasing_rates(check_rate("drop_path_rate", drop_path_rate), sum(depths))
@@ -176,7 +177,7 @@ class LocalVMamba(ScanBackbone):
         """Images -> patches [batch, rows, columns, dims[0]]."""
         self._check_image(x)
         if min(x.shape[2:]) < self.patch_size:
-            raise ValueError(
+            raise InputError(
                 f"images of {tuple(x.shape[2:])} pixels hold no patch of {self.patch_size} pixels"
             )
         return self.patch_embed(x)
@@ -224,10 +225,10 @@ class LocalVMamba(ScanBackbone):
             output_fmt: "NCHW" or "NHWC".
 
         Raises:
-            ValueError: an unknown format or index.
+            InputError: an unknown format or index.
         """
         if output_fmt not in ("NCHW", "NHWC"):
-            raise ValueError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW' or 'NHWC'")
+            raise InputError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW' or 'NHWC'")
         take = level_indices(indices, len(self.feature_info))
         maps: dict[int, Tensor] = {}
         stages = self._stages(self.embed(x), [None] * sum(self.depths))

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scansearch.errors import InputError
+
 BranchAttentionKind = Literal["none", "channel", "channel+spatial"]
 MergeKind = Literal["sum", "mean"]
 
@@ -30,10 +32,10 @@ class LayerGates:
 
 
 def check_choice(name: str, value: str, kind: object) -> None:
-    """Raise a ValueError with the switch and its choices unless ``value`` is one of the literal's."""
+    """Raise a InputError with the switch and its choices unless ``value`` is one of the literal's."""
     allowed = get_args(kind)
     if value not in allowed:
-        raise ValueError(f"{name} {value!r} is unknown: use {' or '.join(map(repr, allowed))}")
+        raise InputError(f"{name} {value!r} is unknown: use {' or '.join(map(repr, allowed))}")
 
 
 class BranchAttention(nn.Module):
@@ -45,14 +47,14 @@ class BranchAttention(nn.Module):
     attention (arXiv 2207.05557).
 
     Raises:
-        ValueError: fewer than 8 channels, which would leave nothing after the reduction by 8.
+        InputError: fewer than 8 channels, which would leave nothing after the reduction by 8.
     """
 
     def __init__(self, dim: int, *, spatial: bool, reduction: int = 8) -> None:
         super().__init__()
         reduced = dim // reduction
         if reduced < 1:
-            raise ValueError(f"branch attention needs at least {reduction} inner channels, not {dim}")
+            raise InputError(f"branch attention needs at least {reduction} inner channels, not {dim}")
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
         self.global_reduce = nn.Linear(dim, reduced)
         self.channel_select = nn.Linear(reduced, dim)
@@ -85,7 +87,7 @@ class BranchMerge(nn.Module):
     2403.09338); without gates from outside they are softmax(alpha).
 
     Raises:
-        ValueError: an unknown ``attention`` or ``merge``.
+        InputError: an unknown ``attention`` or ``merge``.
     """
 
     def __init__(
@@ -136,14 +138,14 @@ def gated_sum(y: Tensor, channel: Tensor | None, gates: Tensor) -> Tensor:
 
 
 def check_gates(gates: LayerGates, directions: int) -> None:
-    """Raise a ValueError naming what is wrong with ``gates`` for a layer of ``directions`` branches."""
+    """Raise a InputError naming what is wrong with ``gates`` for a layer of ``directions`` branches."""
     active = gates.active
     if not active:
-        raise ValueError("gates without an active branch: at least one is needed")
+        raise InputError("gates without an active branch: at least one is needed")
     if len(set(active)) != len(active) or not all(0 <= index < directions for index in active):
-        raise ValueError(f"active branches {active} must be distinct and lie in 0..{directions - 1}")
+        raise InputError(f"active branches {active} must be distinct and lie in 0..{directions - 1}")
     if gates.values.shape != (len(active),):
-        raise ValueError(
+        raise InputError(
             f"gate values {tuple(gates.values.shape)} do not match {len(active)} active branches"
         )
 
@@ -151,11 +153,11 @@ def check_gates(gates: LayerGates, directions: int) -> None:
 def check_layer_gates(
     gates: Sequence[LayerGates] | None, layers: int, weighted: bool
 ) -> Sequence[LayerGates | None]:
-    """One entry per layer, or a ValueError: gates need a weighted model and one entry for every layer."""
+    """One entry per layer, or a InputError: gates need a weighted model and one entry for every layer."""
     if gates is None:
         return [None] * layers
     if not weighted:
-        raise ValueError("gates need a supernet: build the model with weighted=True")
+        raise InputError("gates need a supernet: build the model with weighted=True")
     if len(gates) != layers:
-        raise ValueError(f"gates for {len(gates)} layers given, the model has {layers}")
+        raise InputError(f"gates for {len(gates)} layers given, the model has {layers}")
     return list(gates)

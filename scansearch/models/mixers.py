@@ -12,6 +12,7 @@ from scansearch_kernels import causal_conv, selective_scan
 from torch import Tensor, nn
 
 from scansearch.directions import Padding, check_directions
+from scansearch.errors import InputError
 from scansearch.models.merge import (
     BranchAttentionKind,
     BranchMerge,
@@ -35,7 +36,7 @@ class DirectionalSSM(nn.Module):
         dt_rank: rank of the projection that makes the time steps.
 
     Raises:
-        ValueError: an unknown or repeated direction, an unknown padding, or a size below 1.
+        InputError: an unknown or repeated direction, an unknown padding, or a size below 1.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class DirectionalSSM(nn.Module):
         check_choice("window_padding", window_padding, Padding)
         for name, size in (("inner dim", dim), ("states", states), ("dt_rank", dt_rank)):
             if size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
+                raise InputError(f"{name} must be at least 1, not {size}")
         self.directions = check_directions(directions, where="mixer")
         count = len(self.directions)
         self.dim, self.states, self.dt_rank = dim, states, dt_rank
@@ -155,7 +156,7 @@ class LocalVimMixer(DirectionalSSM):
             weighted=weighted,
         )
         if conv_width < 1:
-            raise ValueError(f"conv_width must be at least 1, not {conv_width}")
+            raise InputError(f"conv_width must be at least 1, not {conv_width}")
         count = len(self.directions)
         self.class_token = class_token
         self.in_proj = nn.Linear(model_dim, 2 * dim, bias=False)
@@ -252,7 +253,7 @@ class LocalVMambaMixer(DirectionalSSM):
             weighted=weighted,
         )
         if conv_width < 1 or conv_width % 2 == 0:
-            raise ValueError(f"conv_width must be odd and at least 1, not {conv_width}")
+            raise InputError(f"conv_width must be odd and at least 1, not {conv_width}")
         self.in_proj = nn.Linear(model_dim, 2 * dim, bias=False)
         self.conv2d = nn.Conv2d(dim, dim, conv_width, padding=conv_width // 2, groups=dim)
         self.out_norm = nn.LayerNorm(dim, eps=1e-5)

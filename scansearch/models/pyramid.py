@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from scansearch.errors import InputError
+
 # Strides of the four levels in units of the patch size, and the share of the channels that each keeps.
 SCALES = (0.25, 0.5, 1.0, 2.0)
 WIDTHS = (4, 2, 1, 1)
@@ -15,13 +17,13 @@ class SimplePyramid(nn.Module):
     Their channels are dim / 4, dim / 2, dim and dim; odd sides round up when halved.
 
     Raises:
-        ValueError: ``dim`` is not a multiple of 4.
+        InputError: ``dim`` is not a multiple of 4.
     """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         if dim % 4:
-            raise ValueError(f"the feature pyramid needs a width that is a multiple of 4, not {dim}")
+            raise InputError(f"the feature pyramid needs a width that is a multiple of 4, not {dim}")
         self.levels = nn.ModuleList(
             [
                 nn.Sequential(

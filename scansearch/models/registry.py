@@ -10,6 +10,7 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 from torch import nn
 
+from scansearch.errors import InputError
 from scansearch.models.build import build_model
 from scansearch.models.published import PUBLISHED, Layers
 
@@ -34,7 +35,7 @@ def genotype_layers(genotype: Any, name: str) -> Layers:
     """The directions of a genotype (object, path of its file, or plain lists) that fit the model ``name``.
 
     Raises:
-        ValueError: another family, or another number of layers: width is free, depth is not.
+        InputError: another family, or another number of layers: width is free, depth is not.
     """
     published = PUBLISHED[name]
     if isinstance(genotype, str | PathLike):
@@ -43,10 +44,10 @@ def genotype_layers(genotype: Any, name: str) -> Layers:
         genotype = Genotype.load(Path(genotype))
     family = getattr(genotype, "family", published.family)
     if family != published.family:
-        raise ValueError(f"the genotype is of family {family!r}, {name} of {published.family!r}")
+        raise InputError(f"the genotype is of family {family!r}, {name} of {published.family!r}")
     layers = tuple(tuple(names) for names in getattr(genotype, "layers", genotype))
     if len(layers) != len(published.layers):
-        raise ValueError(f"the genotype has {len(layers)} layers, {name} has {len(published.layers)}")
+        raise InputError(f"the genotype has {len(layers)} layers, {name} has {len(published.layers)}")
     return layers
 
 
@@ -77,7 +78,7 @@ def _create(name: str, pretrained: bool, genotype: Any = None, **kwargs: Any) ->
 
 def _register(name: str) -> Callable[..., nn.Module]:
     if is_model(name):
-        raise ValueError(f"model name {name!r} is already registered with timm")
+        raise InputError(f"model name {name!r} is already registered with timm")
 
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         return _create(name, pretrained, **kwargs)
