@@ -1,0 +1,1 @@
+"""What :func:`scansearch.derive` is made of: the question, the order of preference, the exact search."""

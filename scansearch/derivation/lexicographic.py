@@ -1,0 +1,210 @@
+"""The best choice: largest preference, then lowest costs, then fewest directions, then the order of names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scansearch.derivation.exact_choice import Choice, Integers, Problem, maximise
+from scansearch.derivation.task import Chosen, Task, number
+from scansearch.errors import InputError
+
+_BITS = 40  # a step of 2**-40 of the largest figure; sums of thousands stay below 2**53
+_NAMES_AT_ONCE = 40
+
+
+@dataclass(frozen=True)
+class Best:
+    """A best choice, its summed preference and the proven upper bound on it."""
+
+    chosen: Chosen
+    objective: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """A table in whole steps of ``size``."""
+
+    size: float
+    rows: list[Integers]
+
+    @classmethod
+    def of(cls, task: Task, table: Sequence[Sequence[float]]) -> _Steps:
+        largest = max(abs(value) for row in table for value in row)
+        whole = all(float(value).is_integer() for row in table for value in row)
+        size = 1.0 if largest < 2**_BITS and whole else 2.0 ** (math.frexp(largest)[1] - _BITS)
+        steps = [[float(round(value / size)) for value in row] for row in table]
+        return cls(size, [np.array(row, dtype=np.int64) for row in task.per_item(steps)])
+
+
+def best_choice(task: Task, tie_order: Sequence[str]) -> Best:
+    """The best choice of ``task``; among equal preferences the measures count in ``tie_order``.
+
+    Raises:
+        InputError: a budget that cannot be met, with its smallest feasible value.
+    """
+    scores = _Steps.of(task, task.preferences.scores)
+    tables = {
+        measure: _Steps.of(task, task.tables[measure].table)
+        for measure in tie_order
+        if measure in task.tables
+    }
+    levels = [scores.rows, *([-row for row in steps.rows] for steps in tables.values())]
+    levels.append([-row for row in task.sizes()])
+    free = _without_limits(task, levels)
+    if task.kept(free):
+        objective = task.objective(free)
+        return Best(free, objective, objective)
+    for measure in task.budgets:
+        least = cheapest_total(task.without_budgets(), measure)
+        if least > task.budgets[measure]:
+            raise InputError(_cannot(task, measure, least))
+    tightened: dict[str, int] = {}
+    while True:
+        problem, measures = _problem(task, tables, tightened)
+        first = maximise(problem, levels[0])
+        if first is None:
+            raise InputError(_cannot_together(task, measures))
+        chosen = _break_ties(problem, levels, first)
+        broken = [measure for measure in measures if task.total(measure, chosen) > task.budgets[measure]]
+        if not broken:
+            objective = task.objective(chosen)
+            return Best(chosen, objective, objective + (first.bound - first.value) * scores.size)
+        # The step size let a choice through that is over a budget by less than one step per direction.
+        for measure in broken:
+            tightened[measure] = _sum(tables[measure].rows, chosen) - 1
+
+
+def cheapest_total(task: Task, measure: str) -> float:
+    """The smallest total of ``measure`` within the task's budgets.
+
+    Raises:
+        InputError: the budgets cannot be met.
+    """
+    tables = {name: _Steps.of(task, task.tables[name].table) for name in {measure, *task.budgets}}
+    values = [-row for row in tables[measure].rows]
+    chosen: Chosen = _without_limits(task, [values])
+    if not task.kept(chosen):
+        problem, measures = _problem(task, tables, {})
+        choice = maximise(problem, values)
+        if choice is None:
+            raise InputError(_cannot_together(task, measures))
+        chosen = choice.chosen
+    return task.total(measure, chosen)
+
+
+def dearest_total(task: Task, measure: str) -> float:
+    """The largest total of ``measure`` that any choice has, budgets aside."""
+    return task.total(measure, _without_limits(task, [_Steps.of(task, task.tables[measure].table).rows]))
+
+
+def _without_limits(task: Task, levels: Sequence[Sequence[Integers]]) -> list[NDArray[np.bool_]]:
+    """Layers are independent: the forced items, then the best ones while they are needed or still gain."""
+    chosen = []
+    for layer, groups in enumerate(task.items):
+        taken = task.forced[layer].copy()
+        size = sum(len(group) for group, take in zip(groups, taken, strict=True) if take)
+        keys = [tuple(-int(level[layer][item]) for level in levels) for item in range(len(groups))]
+        for item in sorted(range(len(groups)), key=lambda item: keys[item]):
+            if taken[item] or task.banned[layer][item]:
+                continue
+            needed = size < task.least[layer]
+            gains = keys[item] < (0,) * len(levels)
+            if (needed or gains) and size + len(groups[item]) <= task.most[layer]:
+                taken[item] = True
+                size += len(groups[item])
+        chosen.append(taken)
+    return chosen
+
+
+def _problem(task: Task, tables: dict[str, _Steps], tightened: dict[str, int]) -> tuple[Problem, list[str]]:
+    """The task in integers, with the budgets that some choice exceeds."""
+    measures = [measure for measure, limit in task.budgets.items() if dearest_total(task, measure) > limit]
+    limits = []
+    for measure in measures:
+        fixed, steps = task.tables[measure].fixed, tables[measure]
+        exact = steps.size == 1.0 and fixed.is_integer()
+        slack = 0 if exact else sum(task.most) + 2
+        limit = math.floor((task.budgets[measure] - fixed) / steps.size) + slack
+        limits.append(min(limit, tightened.get(measure, limit)))
+    problem = Problem(
+        sizes=task.sizes(),
+        least=task.least,
+        most=task.most,
+        forced=task.forced,
+        banned=task.banned,
+        costs=tuple(tables[measure].rows for measure in measures),
+        limits=tuple(limits),
+    )
+    return problem, measures
+
+
+def _break_ties(problem: Problem, levels: Sequence[Sequence[Integers]], first: Choice) -> Chosen:
+    choice, values = first, levels[0]
+    for level in levels[1:]:
+        if choice.unique:
+            return choice.chosen
+        problem = problem.limited([-row for row in values], -choice.value)
+        choice, values = _again(problem, level), level
+    places = [
+        (layer, item)
+        for layer, row in enumerate(problem.sizes)
+        for item in range(len(row))
+        if not problem.forced[layer][item] and not problem.banned[layer][item]
+    ]
+    problem = problem.limited([-row for row in values], -choice.value)
+    for start in range(0, len(places), _NAMES_AT_ONCE):
+        if choice.unique:
+            break
+        weights = [np.zeros(len(row), np.int64) for row in problem.sizes]
+        some = places[start : start + _NAMES_AT_ONCE]
+        for power, (layer, item) in enumerate(reversed(some)):
+            weights[layer][item] = 1 << power
+        choice = _again(problem, weights)
+        forced, banned = [row.copy() for row in problem.forced], [row.copy() for row in problem.banned]
+        for layer, item in some:
+            (forced if choice.chosen[layer][item] else banned)[layer][item] = True
+        problem = replace(problem, forced=forced, banned=banned)
+    return choice.chosen
+
+
+def _again(problem: Problem, values: Sequence[Integers]) -> Choice:
+    choice = maximise(problem, values)
+    if choice is None:
+        raise RuntimeError("a choice that was found before is lost: please report this with the preferences")
+    return choice
+
+
+def _sum(rows: Sequence[Integers], chosen: Chosen) -> int:
+    return sum(int(row[taken].sum()) for row, taken in zip(rows, chosen, strict=True))
+
+
+def _cannot(task: Task, measure: str, least: float) -> str:
+    text = (
+        f"max_{measure} = {number(task.budgets[measure])} cannot be met: with k = {task.describe_k()} "
+        f"the smallest feasible value is {number(least)}"
+    )
+    if least == dearest_total(task, measure):
+        text += " (every choice costs that much; only fewer directions cost less)"
+    return text
+
+
+def _cannot_together(task: Task, measures: Sequence[str]) -> str:
+    smallest = []
+    for measure in measures:
+        others = {name: limit for name, limit in task.budgets.items() if name != measure}
+        try:
+            value = cheapest_total(replace(task, budgets=others), measure)
+        except InputError:
+            continue
+        smallest.append(f"of max_{measure} {number(value)}")
+    given = ", ".join(f"max_{measure} = {number(task.budgets[measure])}" for measure in measures)
+    text = f"{given} cannot be met together"
+    if smallest:
+        text += "; with the others as they are, the smallest feasible value is " + ", ".join(smallest)
+    return text
