@@ -12,8 +12,9 @@ from types import ModuleType
 
 MODULES = {
     "reference": "scansearch_kernels.reference",
+    "cpu": "scansearch_kernels.cpu",
 }
-DEFAULTS = {"cpu": "reference"}
+DEFAULTS = {"cpu": "cpu"}
 VARIABLE = "SCANSEARCH_BACKEND"
 
 _said: set[str] = set()

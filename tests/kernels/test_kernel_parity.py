@@ -8,9 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor
-
 from scansearch_kernels import available_backends, causal_conv, selective_scan
+from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("SCANSEARCH_PARITY_DIR", ROOT / "../shared/reference/parity"))

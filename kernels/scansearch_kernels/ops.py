@@ -1,0 +1,230 @@
+"""The two operations as torch knows them: schema, fake implementation, autograd and FLOP formulas.
+
+Nothing here depends on a device. A device's implementation is added with `scan.register_kernel(device)` and its
+like: a function of the same arguments that returns what the fake one describes. The saved states may have any
+shape that `saved_shapes[device]` gives.
+
+FLOPs are counted as torch counts them, a multiply-add being two: per step and channel 9 for each state (the
+published convention for a selective scan), 2 for each rank of low-rank delta, 2 for D and 1 for z; twice that
+backward. The convolution counts 2 for each tap, 2 for its bias and SiLU; twice that backward. Steps are those within
+`lengths`, so that the count of a call is the sum of the counts of its directions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from scansearch_kernels.validation import ConvCall, ScanCall
+
+saved_shapes: dict[str, Callable[[ScanCall], tuple[int, ...]]] = {}
+SCAN_INPUTS = ("u", "delta", "delta_weight", "A", "B", "C", "D", "z", "delta_bias")
+CONV_INPUTS = ("x", "weight", "bias")
+
+
+@torch.library.custom_op("scansearch::selective_scan", mutates_args=(), device_types="meta")
+def scan(
+    u: Tensor,
+    delta: Tensor,
+    delta_weight: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    read_order: Tensor | None,
+    write_order: Tensor | None,
+    lengths: Sequence[int],
+    steps: int,
+    image_length: int,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    """y and, if `keep`, the states that the backward starts from (else an empty tensor)."""
+    raise NotImplementedError("no kernel on this device")
+
+
+@torch.library.custom_op("scansearch::selective_scan_backward", mutates_args=(), device_types="meta")
+def scan_backward(
+    dy: Tensor,
+    saved: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    delta_weight: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    read_order: Tensor | None,
+    write_order: Tensor | None,
+    lengths: Sequence[int],
+    steps: int,
+    image_length: int,
+) -> list[Tensor]:
+    """Gradients of SCAN_INPUTS, in that order; an empty tensor stands for an absent one."""
+    raise NotImplementedError("no kernel on this device")
+
+
+@torch.library.custom_op("scansearch::causal_conv", mutates_args=(), device_types="meta")
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    read_order: Tensor | None,
+    lengths: Sequence[int],
+    steps: int,
+) -> Tensor:
+    """y [batch, directions, steps, dim]."""
+    raise NotImplementedError("no kernel on this device")
+
+
+@torch.library.custom_op("scansearch::causal_conv_backward", mutates_args=(), device_types="meta")
+def conv_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    read_order: Tensor | None,
+    lengths: Sequence[int],
+    steps: int,
+) -> list[Tensor]:
+    """Gradients of CONV_INPUTS, in that order; an empty tensor stands for an absent bias."""
+    raise NotImplementedError("no kernel on this device")
+
+
+def run_scan(call: ScanCall) -> Tensor:
+    """The registered operation on a checked call; states are kept only if a gradient will be asked for."""
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in call.tensors())
+    result: Tensor = scan(*flat(call), keep)[0]
+    return result
+
+
+def run_conv(call: ConvCall) -> Tensor:
+    """The registered operation on a checked call."""
+    result: Tensor = conv(call.x, call.weight, call.bias, call.read_order, call.lengths, call.steps)
+    return result
+
+
+def flat(call: ScanCall) -> tuple[Any, ...]:
+    """A call as the leading arguments of `scan`."""
+    return (
+        call.u, call.delta, call.delta_weight, call.A, call.B, call.C, call.D, call.z, call.delta_bias,
+        call.delta_softplus, call.read_order, call.write_order, call.lengths, call.steps, call.image_length,
+    )  # fmt: skip
+
+
+def scan_call(*arguments: Any) -> ScanCall:
+    """The inverse of `flat`."""
+    lengths = tuple(int(length) for length in arguments[12])
+    return ScanCall(*arguments[:12], lengths, arguments[13], arguments[14])
+
+
+def present(gradients: dict[str, Tensor | None], names: Sequence[str], like: Tensor) -> list[Tensor]:
+    """Gradients in the order of `names` for a schema that knows no absent tensors."""
+    found = (gradients[name] for name in names)
+    return [like.new_empty(0) if gradient is None else gradient for gradient in found]
+
+
+@scan.register_fake
+def _scan_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+    call, keep = scan_call(*arguments[:15]), arguments[15]
+    u = call.u
+    y = u.new_empty(u.shape[0], call.A.shape[0], call.image_length, u.shape[3])
+    double = any(tensor.dtype == torch.float64 for tensor in call.tensors())
+    shape = saved_shapes[u.device.type](call) if keep and y.numel() else (0,)
+    return y, u.new_empty(shape, dtype=torch.float64 if double else torch.float32)
+
+
+@scan_backward.register_fake
+def _scan_backward_fake(dy: Tensor, saved: Tensor, *arguments: Any) -> list[Tensor]:
+    call = scan_call(*arguments)
+    return _like(dy, [getattr(call, name) for name in SCAN_INPUTS])
+
+
+@conv.register_fake
+def _conv_fake(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0], steps, x.shape[2])
+
+
+@conv_backward.register_fake
+def _conv_backward_fake(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int
+) -> list[Tensor]:
+    return _like(dy, [x, weight, bias])
+
+
+def _like(dy: Tensor, inputs: list[Tensor | None]) -> list[Tensor]:
+    return [dy.new_empty(0) if tensor is None else tensor.new_empty(tensor.shape) for tensor in inputs]
+
+
+def _scan_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1], *inputs[:9], *inputs[10:12])
+    ctx.settings = (inputs[9], *inputs[12:15])
+    ctx.set_materialize_grads(False)
+
+
+def _scan_autograd(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
+    if dy is None:
+        return (None,) * 16
+    saved, *tensors = ctx.saved_tensors
+    softplus, lengths, steps, image_length = ctx.settings
+    gradients = scan_backward(
+        dy, saved, *tensors[:9], softplus, tensors[9], tensors[10], lengths, steps, image_length
+    )
+    found = [None if tensor is None else grad for tensor, grad in zip(tensors[:9], gradients, strict=True)]
+    return (*found, *(None,) * 7)
+
+
+def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.settings = inputs[4:]
+
+
+def _conv_autograd(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    dx, dweight, dbias = conv_backward(dy, *ctx.saved_tensors, *ctx.settings)
+    return dx, dweight, None if ctx.saved_tensors[2] is None else dbias, None, None, None
+
+
+scan.register_autograd(_scan_autograd, setup_context=_scan_setup)
+conv.register_autograd(_conv_autograd, setup_context=_conv_setup)
+
+
+def scan_flops(
+    u: Sequence[int], A: Sequence[int], lengths: Sequence[int], rank: int, skip: bool, gate: bool
+) -> int:
+    """FLOPs of a scan's forward from the shapes of u and A; see the convention above."""
+    per_channel = 9 * A[2] + 2 * rank + 2 * skip + gate
+    return u[0] * sum(lengths) * A[1] * per_channel
+
+
+def _rank(delta: Sequence[int], weight: Any) -> int:
+    return 0 if weight is None else delta[3]
+
+
+@register_flop_formula(torch.ops.scansearch.selective_scan)
+def _scan_flops(
+    u: Any, delta: Any, weight: Any, A: Any, B: Any, C: Any, D: Any, z: Any, bias: Any, softplus: Any,
+    read: Any, write: Any, lengths: Any, *_: Any, **__: Any,
+) -> int:  # fmt: skip
+    return scan_flops(u, A, lengths, _rank(delta, weight), D is not None, z is not None)
+
+
+@register_flop_formula(torch.ops.scansearch.selective_scan_backward)
+def _scan_backward_flops(dy: Any, saved: Any, *arguments: Any, **names: Any) -> int:
+    return 2 * _scan_flops(*arguments, **names)
+
+
+@register_flop_formula(torch.ops.scansearch.causal_conv)
+def _conv_flops(x: Any, weight: Any, bias: Any, read: Any, lengths: Any, *_: Any, **__: Any) -> int:
+    return int(x[0] * sum(lengths) * x[2] * (2 * weight[2] + 2))
+
+
+@register_flop_formula(torch.ops.scansearch.causal_conv_backward)
+def _conv_backward_flops(dy: Any, *arguments: Any, **names: Any) -> int:
+    return 2 * _conv_flops(*arguments, **names)

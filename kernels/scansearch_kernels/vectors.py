@@ -1,0 +1,403 @@
+"""Raw pointers and short vectors for Numba: the few LLVM instructions that the CPU kernels are written in.
+
+A `Vector` is an LLVM vector of `LANES[dtype]` numbers; LLVM splits it into whatever registers the machine has
+(one AVX-512, two AVX2, four SSE registers). Arithmetic may be fused (`contract`) and nothing else.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, overload, register_model
+
+LANES = {types.float32: 16, types.float64: 8}
+FLAGS = ("contract",)
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
+
+
+class Vector(types.Type):
+    """Numba type of a vector of float32 or float64."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        self.dtype = dtype
+        self.lanes = LANES[dtype]
+        super().__init__(name=f"Vector({dtype}x{self.lanes})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """Held as a plain LLVM vector value."""
+
+    def __init__(self, manager: Any, fe_type: Vector) -> None:
+        element = ir.DoubleType() if fe_type.dtype == types.float64 else ir.FloatType()
+        super().__init__(manager, fe_type, ir.VectorType(element, fe_type.lanes))
+
+
+def _splat(builder: Any, kind: ir.VectorType, scalar: Any) -> Any:
+    single = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(
+        single, single, ir.Constant(ir.VectorType(INT32, kind.count), [0] * kind.count)
+    )
+
+
+def _filled(kind: ir.VectorType, number: float) -> ir.Constant:
+    return ir.Constant(kind, [ir.Constant(kind.element, number)] * kind.count)
+
+
+def _call(builder: Any, name: str, kind: ir.VectorType, *operands: Any) -> Any:
+    suffix = f"v{kind.count}f{64 if kind.element == ir.DoubleType() else 32}"
+    function = ir.FunctionType(kind, [kind] * len(operands))
+    return builder.call(builder.module.globals.get(f"llvm.{name}.{suffix}") or ir.Function(
+        builder.module, function, f"llvm.{name}.{suffix}"), operands)  # fmt: skip
+
+
+# --- pointers ---------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def at(_: Any, address: Any, like: Any) -> Any:
+    """The integer `address` as a pointer to numbers of the type of `like`."""
+    pointer = types.CPointer(like)
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(pointer))
+
+    return pointer(address, like), code
+
+
+@intrinsic
+def address(_: Any, pointer: Any) -> Any:
+    """A pointer as an integer."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], INT64)
+
+    return types.int64(pointer), code
+
+
+@intrinsic
+def off(_: Any, pointer: Any, count: Any) -> Any:
+    """`pointer` moved by `count` elements."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]], inbounds=True)
+
+    return pointer(pointer, count), code
+
+
+@intrinsic
+def get(_: Any, pointer: Any, index: Any) -> Any:
+    """One element."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.load(builder.gep(args[0], [args[1]], inbounds=True), align=pointer.dtype.bitwidth // 8)
+
+    return pointer.dtype(pointer, index), code
+
+
+@intrinsic
+def fixed(_: Any, pointer: Any, index: Any) -> Any:
+    """One element that nobody writes while the kernel runs, so that the load can leave its loop."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        place = builder.gep(args[0], [args[1]], inbounds=True)
+        value = builder.load(place, align=pointer.dtype.bitwidth // 8)
+        value.set_metadata("invariant.load", builder.module.add_metadata([]))
+        return value
+
+    return pointer.dtype(pointer, index), code
+
+
+@intrinsic
+def put(_: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Store one element."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        builder.store(
+            args[2], builder.gep(args[0], [args[1]], inbounds=True), align=pointer.dtype.bitwidth // 8
+        )
+        return context.get_dummy_value()
+
+    return types.none(pointer, index, pointer.dtype), code
+
+
+@intrinsic
+def grab(_: Any, pointer: Any) -> Any:
+    """Atomically take the next number from a shared int64 counter."""
+
+    def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", args[0], ir.Constant(INT64, 1), "acq_rel")
+
+    return types.int64(pointer), code
+
+
+@intrinsic
+def prefetch(_: Any, pointer: Any, index: Any) -> Any:
+    """Ask for the cache line that holds an element."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        address = builder.gep(args[0], [args[1]])
+        hint = ir.FunctionType(ir.VoidType(), [address.type, INT32, INT32, INT32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], hint)
+        builder.call(function, [address, *(ir.Constant(INT32, flag) for flag in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.none(pointer, index), code
+
+
+# --- vectors ----------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def vload(_: Any, pointer: Any, index: Any) -> Any:
+    """A vector of consecutive elements."""
+    vector = Vector(pointer.dtype)
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        kind = context.get_value_type(vector)
+        place = builder.bitcast(builder.gep(args[0], [args[1]], inbounds=True), kind.as_pointer())
+        return builder.load(place, align=pointer.dtype.bitwidth // 8)
+
+    return vector(pointer, index), code
+
+
+@intrinsic
+def vstore(_: Any, pointer: Any, index: Any, vector: Any) -> Any:
+    """Store a vector to consecutive elements."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        place = builder.gep(args[0], [args[1]], inbounds=True)
+        place = builder.bitcast(place, context.get_value_type(vector).as_pointer())
+        builder.store(args[2], place, align=pointer.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(pointer, index, vector), code
+
+
+@intrinsic
+def spread(_: Any, scalar: Any) -> Any:
+    """A vector with the same number in all lanes."""
+    vector = Vector(scalar)
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        return _splat(builder, context.get_value_type(vector), args[0])
+
+    return vector(scalar), code
+
+
+@intrinsic
+def total(_: Any, vector: Any) -> Any:
+    """The sum of all lanes (in the order that suits the machine)."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        value, count = args[0], vector.lanes
+        while count > 1:  # halve: adds of full registers first, then shuffles inside one
+            half = count // 2
+            low = ir.Constant(ir.VectorType(INT32, half), list(range(half)))
+            high = ir.Constant(ir.VectorType(INT32, half), list(range(half, count)))
+            value = builder.fadd(
+                builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high)
+            )
+            count = half
+        return builder.extract_element(value, ir.Constant(INT32, 0))
+
+    return vector.dtype(vector), code
+
+
+def _arithmetic(method: str) -> Callable[..., Any]:
+    @intrinsic
+    def operation(_: Any, left: Any, right: Any) -> Any:
+        vector = left if isinstance(left, Vector) else right
+
+        def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+            kind = context.get_value_type(vector)
+            operands = [
+                arg if isinstance(type_, Vector) else _splat(builder, kind, arg)
+                for arg, type_ in zip(args, (left, right), strict=True)
+            ]
+            return getattr(builder, method)(*operands, flags=FLAGS)
+
+        return vector(left, right), code
+
+    return operation
+
+
+def _overload(symbol: Any, method: str) -> None:
+    operation = _arithmetic(method)
+
+    @overload(symbol, strict=False)
+    def build(left: Any, right: Any) -> Any:
+        sides = [side for side in (left, right) if isinstance(side, Vector)]
+        if not sides or any(side not in (sides[0], sides[0].dtype) for side in (left, right)):
+            return None
+        return lambda left, right: operation(left, right)
+
+
+_overload(operator.add, "fadd")
+_overload(operator.sub, "fsub")
+_overload(operator.mul, "fmul")
+_overload(operator.truediv, "fdiv")
+
+
+@intrinsic
+def vmax(_: Any, vector: Any, scalar: Any) -> Any:
+    """Lane by lane, the larger of a vector and a number; the number where a lane is NaN."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        bound = _splat(builder, context.get_value_type(vector), args[1])
+        return builder.select(builder.fcmp_ordered(">", args[0], bound), args[0], bound)
+
+    return vector(vector, scalar), code
+
+
+@intrinsic
+def vabs(_: Any, vector: Any) -> Any:
+    """Absolute values."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        return _call(builder, "fabs", context.get_value_type(vector), args[0])
+
+    return vector(vector), code
+
+
+@intrinsic
+def where_positive(_: Any, test: Any, yes: Any, no: Any) -> Any:
+    """Lane by lane, `yes` where `test` is above zero, else `no`."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        zero = _filled(context.get_value_type(test), 0.0)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], args[2])
+
+    return test(test, yes, no), code
+
+
+@intrinsic
+def _scale_by_power(_: Any, vector: Any, rounded: Any) -> Any:
+    """`vector` times 2 to the integer that sits in the low bits of `rounded` (a float32 plus 1.5 * 2^23)."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        kind = context.get_value_type(vector)
+        whole = ir.VectorType(INT32, kind.count)
+        shift = ir.Constant(whole, [23] * kind.count)
+        exponent = builder.shl(builder.bitcast(args[1], whole), shift)
+        return builder.bitcast(builder.add(builder.bitcast(args[0], whole), exponent), kind)
+
+    return vector(vector, rounded), code
+
+
+@intrinsic
+def _library_exp(_: Any, vector: Any) -> Any:
+    """exp of the platform's mathematical library, lane by lane."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        return _call(builder, "exp", context.get_value_type(vector), args[0])
+
+    return vector(vector), code
+
+
+# --- functions of vectors -----------------------------------------------------------------------------------------
+
+_ROUND = np.float32(1.5 * 2**23)
+_LOWEST = np.float32(-126.0)
+# 1 + x q(x), the minimax polynomial of 2^x on [-1/2, 1/2] that is exact at 0: relative error 8.1e-8
+_Q1, _Q2, _Q3, _Q4, _Q5 = (
+    np.float32(coefficient)
+    for coefficient in (0.69314706, 0.24022235, 0.055506784, 0.009671962, 0.0013274633)
+)
+_ONE = np.float32(1.0)
+
+
+def power(x: Any) -> Any:
+    """The exponential that decays are made of: 2^x for float32 vectors, e^x for float64 ones."""
+    raise NotImplementedError("only inside Numba")
+
+
+@overload(power, strict=False)
+def _power(x: Any) -> Any:
+    if x.dtype == types.float64:
+        return lambda x: _library_exp(x)
+
+    def single(x: Any) -> Any:
+        x = vmax(x, _LOWEST)
+        rounded = x + _ROUND
+        f = x - (rounded - _ROUND)
+        value = f * (f * (f * (f * (f * _Q5 + _Q4) + _Q3) + _Q2) + _Q1) + _ONE
+        return _scale_by_power(value, rounded)
+
+    return single
+
+
+def base_log(one: Any) -> Any:
+    """What an exponent of e is multiplied with before `power`, in the precision of `one`."""
+    raise NotImplementedError("only inside Numba")
+
+
+@overload(base_log, strict=False)
+def _base_log(one: Any) -> Any:
+    scale = one(1.0) if one == types.float64 else one(np.log2(np.e))
+    return lambda one: scale
+
+
+@njit
+def silu_and_slope(z: Any, one: Any) -> Any:
+    """z sigmoid(z) and its derivative."""
+    gate = sigmoid(z, one)
+    return z * gate, gate * (one + z * (one - gate))
+
+
+@njit
+def sigmoid(z: Any, one: Any) -> Any:
+    """1 / (1 + e^-z), without overflow."""
+    u = power(vabs(z) * (-base_log(one)))
+    upper = one / (one + u)
+    return where_positive(z, upper, u * upper)
+
+
+@njit
+def softplus(z: Any, one: Any) -> Any:
+    """log(1 + e^z) as max(z, 0) + log1p(e^-|z|), the latter as 2 atanh(u / (2 + u))."""
+    u = power(vabs(z) * (-base_log(one)))
+    s = u / (u + (one + one))
+    return vmax(z, one - one) + (s + s) * _atanh_series(s * s)
+
+
+def _atanh_series(square: Any) -> Any:
+    """atanh(s) / s for s^2 up to 1/9, by as many terms of its series as the precision needs."""
+    raise NotImplementedError("only inside Numba")
+
+
+@overload(_atanh_series, strict=False)
+def _atanh_series_of(square: Any) -> Any:
+    if square.dtype == types.float64:
+
+        def double(square: Any) -> Any:
+            series = square * (1.0 / 35.0)
+            for odd in range(33, 1, -2):
+                series = (series + 1.0 / odd) * square
+            return series + 1.0
+
+        return double
+    third, fifth, seventh, ninth, eleventh = (np.float32(1 / odd) for odd in (3, 5, 7, 9, 11))
+    rest = np.float32(1 / 13 + 1 / 15 / 9)  # the term left out, at the far end
+
+    def single(square: Any) -> Any:
+        series = square * rest + eleventh
+        series = (((series * square + ninth) * square + seventh) * square + fifth) * square + third
+        return series * square + _ONE
+
+    return single
+
+
+def lane_count(one: Any) -> int:
+    """Lanes of a vector in the precision of `one`."""
+    raise NotImplementedError("only inside Numba")
+
+
+@overload(lane_count, strict=False)
+def _lane_count(one: Any) -> Any:
+    lanes = LANES[one]
+    return lambda one: lanes
