@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
+from scansearch.models.build import build_model
 from scansearch.models.local_vim import LocalVim
 from scansearch.models.local_vmamba import LocalVMamba
 from scansearch.models.rope import rope_tables
@@ -232,8 +233,7 @@ def from_released(model: ScanBackbone, released: Mapping[str, Tensor]) -> dict[s
     if isinstance(model, LocalVMamba):
         for pattern, name in OLD_NAMES:
             released = {re.sub(pattern, name, key): value for key, value in released.items()}
-    else:
-        _check_rope(model, released)
+    tables = [released.pop(f"rope.freqs_{part}", None) for part in ("cos", "sin")]
     wanted = {name: source.each for source in sources.values() for name in source.names}
     missing, unexpected = set(wanted) - set(released), set(released) - set(wanted)
     problems = [f"missing {_shown(missing)}"] if missing else []
@@ -248,12 +248,12 @@ def from_released(model: ScanBackbone, released: Mapping[str, Tensor]) -> dict[s
         raise InputError(
             f"the checkpoint does not fit {type(model).__name__}: {'; '.join(problems[:4])}{more}"
         )
+    _check_rope(model, tables)
     return {ours: source.gather(released) for ours, source in sources.items()}
 
 
-def _check_rope(model: ScanBackbone, released: dict[str, Tensor]) -> None:
-    """Take the rope tables out of ``released``; they must be those of the model's own grid."""
-    found = [released.pop(f"rope.freqs_{part}", None) for part in ("cos", "sin")]
+def _check_rope(model: ScanBackbone, found: list[Tensor | None]) -> None:
+    """Released cosine and sine tables, where there are any, must be those of the model's own grid."""
     if not isinstance(model, LocalVim) or not model.rope:
         if any(table is not None for table in found):
             raise InputError("the checkpoint has rope tables, the model has no rope")
@@ -284,3 +284,36 @@ def to_released(model: ScanBackbone) -> dict[str, Tensor]:
         released["rope.freqs_cos"] = cos.repeat_interleave(2, dim=-1)
         released["rope.freqs_sin"] = sin.repeat_interleave(2, dim=-1)
     return released
+
+
+def convert_checkpoint(
+    path: str | Path, name: str, *, key: str | None = None, img_size: int = 224, back: bool = False
+) -> dict[str, Tensor]:
+    """A checkpoint of the registered model ``name`` in our layout, or with ``back`` ours in the released one.
+
+    The number of classes is that of the checkpoint's classifier.
+
+    Args:
+        path, key: as in ``read_checkpoint``.
+        img_size: what the model was built for, which fixes the size of LocalVim's position embedding.
+
+    Raises:
+        InputError: an unknown model, or a checkpoint that does not fit it.
+    """
+    from scansearch.models.published import PUBLISHED
+
+    if name not in PUBLISHED:
+        raise InputError(f"model {name!r} is unknown: use {', '.join(PUBLISHED)}")
+    state = read_checkpoint(path, key)
+    head = state.get("head.weight", state.get("classifier.head.weight"))
+    published = PUBLISHED[name]
+    arguments = {"num_classes": 0 if head is None else len(head), "img_size": img_size}
+    model = build_model(published.family, published.layers, **(published.arguments | arguments))
+    if not back:
+        return from_released(model, state)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:3]]
+        raise InputError(f"checkpoint {path} does not fit {name}: {' '.join(lines)}") from None
+    return to_released(model)
