@@ -122,7 +122,7 @@ def flat(call: ScanCall) -> tuple[Any, ...]:
 def scan_call(*arguments: Any) -> ScanCall:
     """The inverse of `flat`."""
     lengths = tuple(int(length) for length in arguments[12])
-    return ScanCall(*arguments[:12], lengths, arguments[13], arguments[14])
+    return ScanCall(*arguments[:12], lengths=lengths, steps=arguments[13], image_length=arguments[14])
 
 
 def present(gradients: dict[str, Tensor | None], names: Sequence[str], like: Tensor) -> list[Tensor]:
