@@ -74,7 +74,9 @@ def register_direction(
         ValueError: the pattern is taken, malformed, or ends in the reserved suffix ``_flip``.
     """
     if not re.fullmatch(r"[a-z]+(<[A-Z]+>)?[a-z]*", pattern):
-        raise ValueError(f"direction pattern {pattern!r} is malformed: lower-case letters, at most one <PARAMETER>")
+        raise ValueError(
+            f"direction pattern {pattern!r} is malformed: lower-case letters, at most one <PARAMETER>"
+        )
     if pattern in _FAMILIES:
         raise ValueError(f"direction {pattern!r} is already registered")
 
@@ -220,10 +222,16 @@ def _vertical(height: int, width: int) -> NDArray[np.integer]:
     source="LocalMamba, arXiv 2403.09338",
     minimum=2,
 )
-def _windows(height: int, width: int, size: int) -> NDArray[np.integer]:
+def build_windows(height: int, width: int, size: int) -> NDArray[np.integer]:
+    """Row-major indices of a ``height`` x ``width`` grid, window after window; -1 fills ragged windows."""
     rows, columns = -(-height // size), -(-width // size)
     if rows * columns * size * size > _LARGEST_ORDER:
-        raise InputError(f"windows of {size}x{size} pad a grid of {height}x{width} tokens beyond {_LARGEST_ORDER} rows")
+        raise InputError(
+            f"windows of {size}x{size} pad a grid of {height}x{width} tokens beyond {_LARGEST_ORDER} rows"
+        )
     grid = np.full((rows * size, columns * size), -1)
     grid[:height, :width] = np.arange(height * width).reshape(height, width)
     return grid.reshape(rows, size, columns, size).transpose(0, 2, 1, 3).ravel()
+
+
+import scansearch.curves  # noqa: E402, F401 - registers the further directions
