@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # These two share their name with a module. Importing them here, once, makes the name the function for good.
-# from scansearch.derive import derive  (pending)
+from scansearch.derive import derive
 from scansearch.search import search
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _HOMES = {
     "register_direction": "directions",
 }
 
-__all__ = ["search", *_HOMES]  # noqa: PLE0604 - names are strings
+__all__ = ["derive", "search", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

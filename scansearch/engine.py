@@ -8,11 +8,10 @@ two steps.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -130,7 +129,7 @@ def drive(
 
     def checkpoint() -> CheckpointReady:
         return CheckpointReady(
-            progress.step, task.tensors(), {"progress": vars(progress).copy(), "task": task.state()}
+            progress.step, task.tensors(), {"progress": asdict(progress), "task": task.state()}
         )
 
     total = task.epochs * task.steps_per_epoch
@@ -212,18 +211,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def parameter_groups(
-    weights: Mapping[str, nn.Parameter], undecayed: set[str], decay: float
-) -> list[dict[str, Any]]:
-    """Two optimizer groups: names in ``undecayed`` get no weight decay."""
-    groups: list[dict[str, Any]] = []
-    for free in (False, True):
-        members = [p for name, p in weights.items() if p.requires_grad and (name in undecayed) == free]
-        if members:
-            groups.append({"params": members, "weight_decay": 0.0 if free else decay})
-    return groups
-
-
 # --- state as tensors -----------------------------------------------------------------------------------
 
 
@@ -296,4 +283,4 @@ def score(
 
 def jsonable(values: Sequence[Tensor]) -> list[list[float]]:
     """Per-layer tensors as nested lists of floats, for metrics and preferences."""
-    return json.loads(json.dumps([[float(x) for x in value.detach().cpu().tolist()] for value in values]))
+    return [value.detach().cpu().tolist() for value in values]

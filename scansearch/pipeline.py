@@ -226,8 +226,8 @@ class _Job:
     def _warn_about_threads(self) -> None:
         threads, now = self.run.environment.get("threads"), torch.get_num_threads()
         if threads != now:
-            text = f"this run started with {threads} threads and goes on with {now}: the result may differ in the last digits"
-            self.observe(Warned(text))
+            text = f"this run started with {threads} threads and goes on with {now}"
+            self.observe(Warned(f"{text}: the result may differ in the last digits"))
 
     def _select(self) -> Preferences:
         task = self.task

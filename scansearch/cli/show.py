@@ -79,8 +79,8 @@ class RunView:
         elapsed = time.monotonic() - self.started_at
         left = elapsed / max(1, event.step - self.first) * (self.total - event.step)
         self._line(
-            f"epoch {event.epoch + 1}/{self.epochs}  loss {metrics['loss']:.3f}  accuracy {metrics['accuracy']:5.1f} %  "
-            f"validation {metrics['validation_accuracy']:5.1f} %  left {_clock(left)}"
+            f"epoch {event.epoch + 1}/{self.epochs}  loss {metrics['loss']:.3f}  "
+            f"accuracy {metrics['accuracy']:5.1f} %  validation {metrics['validation_accuracy']:5.1f} %  left {_clock(left)}"
         )
 
     def _line(self, text: str, *, always: bool = False) -> None:

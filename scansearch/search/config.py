@@ -15,6 +15,7 @@ class WeightOptions(StrictModel):
 
     lr: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
+    decay: Literal["mamba", "released"] = "mamba"
     warmup_epochs: float = Field(default=1.0, ge=0)
     clip_norm: float | None = Field(default=1.0, gt=0)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
@@ -103,7 +104,8 @@ class SearchConfig(StrictModel):
             )
         if self.relaxation == "uniform" and self.selection == "magnitude":
             raise ValueError(
-                "relaxation 'uniform' learns no alphas, so selection 'magnitude' has nothing to read (use 'perturbation')"
+                "relaxation 'uniform' learns no alphas, so selection 'magnitude' has nothing to read: "
+                "use 'perturbation'"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(

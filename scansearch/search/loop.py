@@ -12,6 +12,7 @@ from scansearch import engine
 from scansearch.costs import Costs
 from scansearch.data import ImageData, Split, seed_everything, training_batches
 from scansearch.errors import InputError
+from scansearch.models.decay import weight_decay_groups
 from scansearch.models.merge import LayerGates
 from scansearch.search.config import SearchConfig
 from scansearch.search.penalties import Penalty, mean_entropy
@@ -72,12 +73,13 @@ class SearchTask:
         self.update = update(config.update)
         self.relaxation = relaxation(config.relaxation)
         self.supernet = build_supernet(config, space, data).to(accelerator.device)
-        undecayed = set(getattr(self.supernet.backbone, "no_weight_decay", set)())
-        names = {f"backbone.{name}" for name in undecayed}
-        self.weights = torch.optim.AdamW(
-            engine.parameter_groups(self.supernet.weights, names, config.weights.weight_decay),
-            lr=config.weights.lr,
+        groups = weight_decay_groups(
+            self.supernet.backbone,
+            config.weights.weight_decay,
+            config.weights.decay,
+            exclude=self.supernet.alphas,
         )
+        self.weights = torch.optim.AdamW(groups, lr=config.weights.lr)
         self.alphas = torch.optim.Adam(
             self.supernet.alphas,
             lr=config.alphas.lr,

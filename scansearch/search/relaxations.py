@@ -121,7 +121,7 @@ class Gdas(GumbelTopK):
 
 @dataclass(frozen=True)
 class Uniform:
-    """``active`` branches drawn uniformly, each with gate 1/active; alphas do not learn: one-shot (arXiv 1904.00420)."""
+    """``active`` branches drawn uniformly, each with gate 1/active; alphas do not learn (arXiv 1904.00420)."""
 
     learns_alphas = False
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from scansearch.errors import InputError
+from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
 from scansearch.models.merge import LayerGates
+from scansearch.models.mixers import DirectionalSSM
 from scansearch.spaces import SearchSpace
 
 
@@ -22,10 +24,10 @@ class Supernet(nn.Module):
         backbone: the family's model with a weighted merge.
     """
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: ScanBackbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.candidates: tuple[tuple[str, ...], ...] = tuple(tuple(m.directions) for m in backbone.mixers)  # type: ignore[union-attr]
+        self.candidates: tuple[tuple[str, ...], ...] = tuple(tuple(m.directions) for m in backbone.mixers)
 
     @classmethod
     def of_space(
@@ -37,9 +39,9 @@ class Supernet(nn.Module):
         return cls(build_model(space.family, candidates, num_classes=num_classes, weighted=True, **arguments))
 
     @property
-    def mixers(self) -> Sequence[Any]:
+    def mixers(self) -> list[DirectionalSSM]:
         """The mixers, one per layer."""
-        return self.backbone.mixers  # type: ignore[return-value]
+        return self.backbone.mixers
 
     @property
     def alphas(self) -> list[nn.Parameter]:

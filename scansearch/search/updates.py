@@ -84,7 +84,7 @@ class StepTools:
         return {"loss": loss_mean, "accuracy": 100 * accuracy}
 
     def step_weights(self, *used: Gates) -> None:
-        """Clip, step the weights, and clear their gradients. Branches that no ``used`` gates activated stay bit-unchanged."""
+        """Clip, step and clear the weights; branches that no ``used`` gates activated stay bit-unchanged."""
         parameters = list(self.supernet.weights.values())
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
@@ -226,7 +226,8 @@ def fair(tools: StepTools, train: Batch, validation: Batch | None) -> dict[str, 
     """Every candidate of every layer is active exactly once per step: FairNAS (arXiv 1907.01845, algorithm 1).
 
     The candidates of a layer are dealt at random into groups of ``active``, one group per pass (the last may
-    be smaller); gradients of all passes add up to one step of the weights. Gates are 1/active and the alphas do not learn.
+    be smaller); gradients of all passes add up to one step of the weights. A gate is one over the size of its
+    group, and the alphas do not learn.
     """
     passes = list(_deal(tools))
     rows = [tools.backward(train, gates, scale=1 / len(passes)) for gates in passes]
