@@ -55,7 +55,7 @@ class DirectionFamily:
 
     def matches(self, base: str) -> re.Match[str] | None:
         head, _, tail = _PARAMETER.sub("\0", self.pattern).partition("\0")
-        number = r"(0|[1-9]\d*)" if self.has_parameter else ""
+        number = r"(0|[1-9][0-9]{0,17})" if self.has_parameter else ""
         return re.fullmatch(re.escape(head) + number + re.escape(tail), base)
 
 
@@ -131,6 +131,10 @@ def _cached_order(name: str, height: int, width: int, padding: str) -> Order:
     direction = parse_direction(name)
     arguments = () if direction.parameter is None else (direction.parameter,)
     order = np.asarray(direction.family.build(height, width, *arguments), dtype=np.int32)
+    if order.ndim != 1 or not np.array_equal(np.sort(order[order >= 0]), np.arange(height * width)):
+        raise ValueError(
+            f"direction {name!r} is wrong on a grid of {height}x{width} tokens: it must visit each token exactly once"
+        )
     if padding == "skip":
         order = order[order >= 0]
     if direction.flipped:
@@ -156,17 +160,18 @@ def parse_direction(name: str) -> ScanDirection:
         if parameter is not None and parameter < family.minimum:
             break
         return ScanDirection(name, family, parameter, base != name)
-    raise InputError(f"unknown scan direction {name!r}; the nearest valid name is {_nearest(name)!r}")
+    shown = repr(name if len(name) <= 40 else name[:37] + "...")
+    raise InputError(f"unknown scan direction {shown}; the nearest valid name is {_nearest(name)!r}")
 
 
 def _nearest(name: str) -> str:
-    number = re.search(r"\d+", name)
+    number = re.search(r"[0-9]+", name)
     bases = []
     for family in _FAMILIES.values():
         wanted = int(number[0]) if number and len(number[0]) < 9 else 7
         bases.append(family.name(max(wanted, family.minimum)) if family.has_parameter else family.pattern)
     valid = bases + [base + FLIP for base in bases]
-    return difflib.get_close_matches(name.lower(), valid, n=1, cutoff=0.0)[0]
+    return difflib.get_close_matches(name[:40].lower(), valid, n=1, cutoff=0.0)[0]
 
 
 def check_directions(names: Iterable[str], *, where: str) -> tuple[str, ...]:
