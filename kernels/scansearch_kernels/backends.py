@@ -13,8 +13,10 @@ from types import ModuleType
 MODULES = {
     "reference": "scansearch_kernels.reference",
     "cpu": "scansearch_kernels.cpu",
+    "cuda": "scansearch_kernels.gpu",
+    "mamba_ssm": "scansearch_kernels.mamba_backend",
 }
-DEFAULTS = {"cpu": "cpu"}
+DEFAULTS = {"cpu": "cpu", "cuda": "cuda"}
 VARIABLE = "SCANSEARCH_BACKEND"
 
 _said: set[str] = set()

@@ -1,0 +1,124 @@
+"""Compiles the GPU kernels without a GPU and says what each variant costs: registers, spills, shared memory."""
+
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+from scansearch_kernels.gpu_launch import Launch
+
+POINTERS = {
+    torch.float64: "*fp64",
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int32: "*i32",
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What one variant of a kernel needs on one architecture; sizes in bytes, registers per thread."""
+
+    kernel: str
+    variant: dict[str, Any]
+    arch: int
+    registers: int
+    spill_stores: int
+    spill_loads: int
+    stack: int
+    shared: int
+    seconds: float = field(compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def signature(launch: Launch) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int, ...], Any]]:
+    """Types, constants and known alignments of the parameters, as a run with these tensors would have them."""
+    types: dict[str, str] = {}
+    constants = dict(launch.constants)
+    attributes: dict[tuple[int, ...], Any] = {}
+    for index, parameter in enumerate(launch.kernel.params):
+        name = parameter.name
+        if name in constants:
+            types[name] = "constexpr"
+            continue
+        value = launch.arguments[name]
+        aligned = isinstance(value, Tensor) or value % 16 == 0
+        if isinstance(value, Tensor):
+            types[name] = POINTERS[value.dtype]
+        else:
+            types[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+        if parameter.do_not_specialize:
+            continue
+        if not isinstance(value, Tensor) and value == 1:
+            types[name], constants[name] = "constexpr", 1
+        elif aligned:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    return types, constants, attributes
+
+
+def variants(launches: Iterable[Launch]) -> list[Launch]:
+    """Launches without those that share another's compiled kernel."""
+    unique: dict[str, Launch] = {}
+    for launch in launches:
+        if launch.programs > 0:
+            key = f"{launch.kernel.__name__} {signature(launch)}"
+            unique.setdefault(key, launch)
+    return list(unique.values())
+
+
+def compile_variant(launch: Launch, arch: int = 90) -> Compiled:
+    """Compile for sm_`arch` and ask ptxas; needs no GPU. Not inside Triton's interpreter.
+
+    Raises RuntimeError if ptxas reports no resources.
+    """
+    began = time.perf_counter()
+    types, constants, attributes = signature(launch)
+    source = ASTSource(launch.kernel, types, constants, attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.options)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.ptx"
+        path.write_text(compiled.asm["ptx"])
+        target = re.search(r"^\.target (sm_\w+)", compiled.asm["ptx"], re.MULTILINE)
+        command = [get_ptxas(arch).path, "-v", f"--gpu-name={target.group(1)}" if target else "", str(path)]
+        done = subprocess.run([*command, "-o", "/dev/null"], capture_output=True, text=True, check=True)
+    log = done.stderr + done.stdout
+
+    def read(pattern: str) -> int:
+        found = re.search(pattern, log)
+        if found is None:
+            raise RuntimeError(f"ptxas reported nothing like '{pattern}': {log}")
+        return int(found.group(1))
+
+    shown = {
+        name: str(value).removeprefix("triton.language.")
+        if not isinstance(value, int | bool | str)
+        else value
+        for name, value in constants.items()
+    }
+    shown |= {name: kind for name, kind in types.items() if kind.startswith("*")}
+    return Compiled(
+        kernel=launch.kernel.__name__,
+        variant=shown,
+        arch=arch,
+        registers=read(r"Used (\d+) registers"),
+        spill_stores=read(r"(\d+) bytes spill stores"),
+        spill_loads=read(r"(\d+) bytes spill loads"),
+        stack=read(r"(\d+) bytes stack frame"),
+        shared=int(compiled.metadata.shared),
+        seconds=time.perf_counter() - began,
+    )

@@ -1,0 +1,354 @@
+"""The selective scan backward on the GPU (Triton): deterministic, states recomputed from sparse checkpoints.
+
+A program walks one direction of one channel tile backwards, block by block. In a block it first repeats the
+forward from the saved state, keeping the state before every chunk of eight steps in a scratch of its own;
+then, chunk after chunk in reverse and state after state, it redoes the eight steps in registers and runs the
+adjoint recurrence back through them. Sums over channels (B, C) are written per channel tile in walking order
+and reduced by a second kernel; sums over directions and batch are left to torch. There are no atomics.
+"""
+
+# Device code is Triton's dialect of Python: tuples grow by `+`, conditions on constants stand alone.
+# ruff: noqa: RUF005, SIM102
+# mypy: disable-error-code="no-untyped-def, assignment"
+
+import triton.language as tl
+
+from scansearch_kernels.gpu_launch import kernel
+from scansearch_kernels.gpu_math import (
+    LN2,
+    gathered,
+    project,
+    reached,
+    rows_of,
+    sigmoid,
+    softplus,
+    stacked,
+    visited,
+)
+
+STEPS = tl.constexpr(16)
+GROUP = tl.constexpr(2)
+CHUNK = tl.constexpr(8)  # steps whose states are in registers at once
+TIMES = tl.constexpr(32)  # steps per program when gradients of B and C are reduced
+
+
+@kernel
+def scan_adjoint_summary(
+    dy, delta, weight, A, C, z, bias, read, write, lengths, scratch, ends, totals,
+    dy_batch, dy_direction, dy_row, delta_batch, delta_direction, delta_row, C_batch, C_direction, C_row,
+    z_batch, z_row, directions, dim, rank, steps, segments, segment_blocks,
+    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr,
+    TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr, HAS_WRITE: tl.constexpr,
+):  # fmt: skip
+    """What a segment alone sends back to the state before it, and its total delta."""
+    tiles = tl.cdiv(dim, TILE)
+    program = tl.program_id(0).to(tl.int64)
+    tile = program % tiles
+    direction = (program // tiles) % directions
+    segment = (program // tiles // directions) % segments
+    batch = program // tiles // directions // segments
+    columns = tile * TILE + tl.arange(0, TILE)
+    live = columns < dim
+    states = tl.arange(0, STATES_PAD)
+    state_live = states < STATES
+    square = states[:, None] * dim + columns[None, :]
+    square_live = state_live[:, None] & live[None, :]
+    stop = tl.load(lengths + direction)
+    first = segment.to(tl.int32) * segment_blocks * BLOCK
+    last = tl.minimum(first + segment_blocks * BLOCK, stop)
+    decay = tl.load(A + direction * STATES * dim + square, mask=square_live, other=0.0).to(COMPUTE)
+    dy += batch * dy_batch + direction * dy_direction
+    delta += batch * delta_batch + direction * delta_direction
+    weight += direction * dim * rank
+    C += batch * C_batch + direction * C_direction
+    z += batch * z_batch
+    read += direction * steps
+    write += direction * steps
+    scratch += program * BLOCK * TILE
+    if HAS_BIAS:
+        shift = tl.load(bias + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)
+    carry = tl.zeros([STATES_PAD, TILE], dtype=COMPUTE)
+    total = tl.zeros([TILE], dtype=COMPUTE)
+    parts = tl.cdiv(tl.maximum(last - first, 0), STEPS)
+    for count in range(0, parts):
+        start = first + (parts - 1 - count) * STEPS
+        if LOW_RANK:
+            project(
+                delta, delta_row, weight, rank, read, scratch, start, last, tile, dim,
+                HAS_READ, TILE, COMPUTE,
+            )  # fmt: skip
+        for back in range(0, STEPS, GROUP):
+            step = start + STEPS - GROUP - back
+            times = step + tl.arange(0, GROUP)
+            rows = visited(read, times, last, HAS_READ)
+            places = visited(write, times, last, True) if HAS_WRITE else rows
+            dy_tile = gathered(dy, places, dy_row, columns, live, EVEN, COMPUTE)
+            if HAS_Z:
+                z_tile = gathered(z, places, z_row, columns, live, EVEN, COMPUTE)
+                dy_tile *= z_tile * sigmoid(z_tile)
+            C_rows = rows_of(gathered(C, rows, C_row, states, state_live, STATES == STATES_PAD, COMPUTE))
+            if LOW_RANK:
+                delta_tile = tl.load(scratch + (times - start)[:, None] * TILE + tl.arange(0, TILE)[None, :])
+            else:
+                delta_tile = gathered(delta, rows, delta_row, columns, live, EVEN, COMPUTE)
+            if HAS_BIAS:
+                delta_tile += shift[None, :]
+            if SOFTPLUS:
+                delta_tile = softplus(delta_tile)
+            delta_tile = tl.where((times < last)[:, None], delta_tile, 0.0)
+            delta_rows = rows_of(delta_tile)
+            dy_rows = rows_of(dy_tile)
+            for i in tl.static_range(GROUP - 1, -1, -1):
+                carry += dy_rows[i][None, :] * C_rows[i][:, None]
+                carry *= tl.exp2(delta_rows[i][None, :] * decay)
+                total += delta_rows[i]
+    chain = (batch * segments + segment) * directions + direction
+    tl.store(ends + chain * STATES * dim + square, carry, mask=square_live)
+    tl.store(totals + chain * dim + columns, total, mask=live)
+
+
+@kernel
+def scan_backward(
+    dy, u, delta, weight, A, B, C, D, z, bias, read, write, lengths,
+    checkpoints, scratch, memory, carries, du, ddelta, dz, dA, dB, dC, dD, dbias,
+    dy_batch, dy_direction, dy_row, u_batch, u_direction, u_row, delta_batch, delta_direction, delta_row,
+    B_batch, B_direction, B_row, C_batch, C_direction, C_row, z_batch, z_row,
+    directions, dim, rank, steps, positions, rows_total, blocks, segments, segment_blocks,
+    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr,
+    TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr,
+    HAS_WRITE: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one (batch, segment, direction, channel tile), the last the fastest.
+
+    `carries` enters with the adjoint state behind the segment and `dA` with zeros; both are updated in place.
+    dB and dC are per channel tile, [tiles, batch, directions, states, steps] in walking order.
+    """
+    tiles = tl.cdiv(dim, TILE)
+    program = tl.program_id(0).to(tl.int64)
+    tile = program % tiles
+    direction = (program // tiles) % directions
+    segment = (program // tiles // directions) % segments
+    batch = program // tiles // directions // segments
+    batches = tl.num_programs(0) // tiles // directions // segments
+    local = tl.arange(0, TILE)
+    columns = tile * TILE + local
+    live = columns < dim
+    states = tl.arange(0, STATES_PAD)
+    state_live = states < STATES
+    square = states[:, None] * dim + columns[None, :]
+    square_live = state_live[:, None] & live[None, :]
+    stop = tl.load(lengths + direction)
+    first = segment.to(tl.int32) * segment_blocks * BLOCK
+    last = tl.minimum(first + segment_blocks * BLOCK, stop)
+
+    lane = batch * directions + direction
+    chain = (batch * segments + segment) * directions + direction
+    dy += batch * dy_batch + direction * dy_direction
+    u += batch * u_batch + direction * u_direction
+    delta += batch * delta_batch + direction * delta_direction
+    weight += direction * dim * rank
+    A += direction * STATES * dim
+    B += batch * B_batch + direction * B_direction
+    C += batch * C_batch + direction * C_direction
+    z += batch * z_batch
+    read += direction * steps
+    write += direction * steps
+    scratch += program * BLOCK * TILE
+    memory += program * (BLOCK // CHUNK) * STATES * TILE
+    carries += chain * STATES * dim
+    dA += chain * STATES * dim
+    du += lane * rows_total * dim
+    ddelta += lane * rows_total * dim
+    dz += lane * positions * dim
+    dB += (tile * batches * directions + lane) * STATES * steps
+    dC += (tile * batches * directions + lane) * STATES * steps
+    if HAS_BIAS:
+        shift = tl.load(bias + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)
+    if HAS_D:
+        skip = tl.load(D + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)
+    dD_sum = tl.zeros([TILE], dtype=COMPUTE)
+    dbias_sum = tl.zeros([TILE], dtype=COMPUTE)
+
+    count = tl.cdiv(tl.maximum(last - first, 0), BLOCK)
+    for done in range(0, count):
+        start = first + (count - 1 - done) * BLOCK
+        end = tl.minimum(start + BLOCK, last)
+
+        # forward again: the state before each chunk
+        decay = tl.load(A + square, mask=square_live, other=0.0).to(COMPUTE)
+        block = lane * blocks + start // BLOCK
+        state = tl.load(checkpoints + block * STATES * dim + square, mask=square_live, other=0.0)
+        tl.debug_barrier()  # the block before is done with scratch and memory
+        for chunk in range(start, end, CHUNK):
+            if LOW_RANK:
+                if (chunk - start) % STEPS == 0:
+                    project(
+                        delta, delta_row, weight, rank, read, scratch + (chunk - start) * TILE, chunk, end, tile,
+                        dim, HAS_READ, TILE, COMPUTE,
+                    )  # fmt: skip
+            place = memory + (chunk - start) // CHUNK * STATES * TILE
+            tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
+            if chunk + CHUNK < end:
+                for step in range(chunk, chunk + CHUNK, GROUP):
+                    times = step + tl.arange(0, GROUP)
+                    rows = visited(read, times, end, HAS_READ)
+                    u_tile = gathered(u, rows, u_row, columns, live, EVEN, COMPUTE)
+                    B_rows = rows_of(
+                        gathered(B, rows, B_row, states, state_live, STATES == STATES_PAD, COMPUTE)
+                    )
+                    if LOW_RANK:
+                        delta_tile = tl.load(scratch + (times - start)[:, None] * TILE + local[None, :])
+                    else:
+                        delta_tile = gathered(delta, rows, delta_row, columns, live, EVEN, COMPUTE)
+                    if HAS_BIAS:
+                        delta_tile += shift[None, :]
+                    if SOFTPLUS:
+                        delta_tile = softplus(delta_tile)
+                    delta_rows = rows_of(delta_tile)
+                    inflow_rows = rows_of(delta_tile * u_tile)
+                    for i in tl.static_range(GROUP):
+                        state = tl.exp2(delta_rows[i][None, :] * decay) * state
+                        state += inflow_rows[i][None, :] * B_rows[i][:, None]
+        tl.debug_barrier()
+
+        # and back, eight steps at a time
+        chunks = tl.cdiv(end - start, CHUNK)
+        for passed in range(0, chunks):
+            chunk = start + (chunks - 1 - passed) * CHUNK
+            times = chunk + tl.arange(0, CHUNK)
+            alive = (times < end)[:, None]
+            rows = visited(read, times, end, HAS_READ)
+            places = visited(write, times, end, True) if HAS_WRITE else rows
+            u_tile = gathered(u, rows, u_row, columns, live, EVEN, COMPUTE)
+            if LOW_RANK:
+                raw = tl.load(
+                    scratch + (times - start)[:, None] * TILE + local[None, :], mask=alive, other=0.0
+                )
+            else:
+                raw = gathered(delta, rows, delta_row, columns, live, EVEN, COMPUTE)
+            if HAS_BIAS:
+                raw += shift[None, :]
+            delta_tile = tl.where(alive, softplus(raw) if SOFTPLUS else raw, 0.0)
+            g_tile = gathered(dy, places, dy_row, columns, live, EVEN, COMPUTE)
+            if HAS_Z:
+                z_tile = gathered(z, places, z_row, columns, live, EVEN, COMPUTE)
+                g_tile *= z_tile * sigmoid(z_tile)
+            inflow_tile = delta_tile * u_tile
+            delta_rows = rows_of(delta_tile)
+            inflow_rows = rows_of(inflow_tile)
+            g_rows = rows_of(g_tile)
+            through_B = tl.zeros([CHUNK, TILE], dtype=COMPUTE)  # sum over states of adjoint state x B
+            through_A = tl.zeros(
+                [CHUNK, TILE], dtype=COMPUTE
+            )  # of adjoint x decay x state before x A log2(e)
+            y_tile = tl.zeros([CHUNK, TILE], dtype=COMPUTE)
+            remembered = memory + (chunk - start) // CHUNK * STATES * TILE + local
+            for n in range(0, STATES):
+                rate = tl.load(A + n * dim + columns, mask=live, other=0.0)
+                h = tl.load(remembered + n * TILE)
+                B_values = tl.load(B + rows * B_row + n, mask=rows >= 0, other=0.0).to(COMPUTE)
+                C_values = tl.load(C + rows * C_row + n, mask=rows >= 0, other=0.0).to(COMPUTE)
+                B_rows = rows_of(B_values[:, None])
+                C_rows = rows_of(C_values[:, None])
+                before = ()
+                decays = ()
+                to_C = ()
+                y_rows = ()
+                for i in tl.static_range(CHUNK):
+                    decay_row = tl.exp2(delta_rows[i] * rate)
+                    before = before + (h * decay_row,)
+                    decays = decays + (decay_row,)
+                    h = h * decay_row + inflow_rows[i] * B_rows[i]
+                    to_C = to_C + (g_rows[i] * h,)
+                    y_rows = y_rows + (h * C_rows[i],)
+                carry = tl.load(carries + n * dim + columns, mask=live, other=0.0)
+                rate_sum = tl.load(dA + n * dim + columns, mask=live, other=0.0)
+                to_B = ()
+                B_parts = ()
+                A_parts = ()
+                for j in tl.static_range(CHUNK - 1, -1, -1):
+                    carry += g_rows[j] * C_rows[j]
+                    to_B = (carry * inflow_rows[j],) + to_B
+                    B_parts = (carry * B_rows[j],) + B_parts
+                    flow = carry * before[j]
+                    A_parts = (flow * rate,) + A_parts
+                    rate_sum += flow * delta_rows[j]
+                    carry *= decays[j]
+                through_B += stacked(B_parts, CHUNK, TILE)
+                through_A += stacked(A_parts, CHUNK, TILE)
+                if HAS_Z:
+                    y_tile += stacked(y_rows, CHUNK, TILE)
+                tl.store(carries + n * dim + columns, carry, mask=live)
+                tl.store(dA + n * dim + columns, rate_sum, mask=live)
+                dB_values = tl.sum(stacked(to_B, CHUNK, TILE), axis=1)
+                dC_values = tl.sum(stacked(to_C, CHUNK, TILE), axis=1)
+                tl.store(dB + n * steps + times, dB_values, mask=times < end)
+                tl.store(dC + n * steps + times, dC_values, mask=times < end)
+
+            # tiles that the loop over states did not need are read again: registers are scarcer than loads
+            u_tile = gathered(u, rows, u_row, columns, live, EVEN, COMPUTE)
+            dy_tile = gathered(dy, places, dy_row, columns, live, EVEN, COMPUTE)
+            row_live = reached(rows, live, EVEN)
+            row_place = rows[:, None] * dim + columns[None, :]
+            du_tile = through_B * delta_tile
+            if HAS_Z:
+                z_tile = gathered(z, places, z_row, columns, live, EVEN, COMPUTE)
+                gate = sigmoid(z_tile)
+                g_tile = dy_tile * z_tile * gate
+            else:
+                g_tile = dy_tile
+            if HAS_D:
+                du_tile += g_tile * skip[None, :]
+                dD_sum += tl.sum(g_tile * u_tile, axis=0)
+                y_tile += u_tile * skip[None, :]
+            tl.store(du + row_place, du_tile, mask=row_live)
+            slope = through_A * LN2 + through_B * u_tile
+            if SOFTPLUS:
+                if LOW_RANK:
+                    raw = tl.load(
+                        scratch + (times - start)[:, None] * TILE + local[None, :], mask=alive, other=0.0
+                    )
+                else:
+                    raw = gathered(delta, rows, delta_row, columns, live, EVEN, COMPUTE)
+                if HAS_BIAS:
+                    raw += shift[None, :]
+                slope *= sigmoid(raw)
+            slope = tl.where(alive, slope, 0.0)
+            dbias_sum += tl.sum(slope, axis=0)
+            tl.store(ddelta + row_place, slope, mask=row_live)
+            if HAS_Z:
+                dz_tile = dy_tile * y_tile * gate * (1.0 + z_tile * (1.0 - gate))
+                place_live = reached(places, live, EVEN)
+                tl.store(dz + places[:, None] * dim + columns[None, :], dz_tile, mask=place_live)
+    if HAS_D:
+        tl.store(dD + chain * dim + columns, dD_sum, mask=live)
+    if HAS_BIAS:
+        tl.store(dbias + chain * dim + columns, dbias_sum, mask=live)
+
+
+@kernel
+def reduce_tiles(
+    parts, result, read, lengths, lanes, directions, steps, rows_total, tiles,
+    STATES: tl.constexpr, STATES_PAD: tl.constexpr, HAS_READ: tl.constexpr,
+):  # fmt: skip
+    """Sums [tiles, lanes, states, steps] over tiles into [lanes, rows, states], from walking order to rows.
+
+    One program per (lane = batch x direction, 32 steps).
+    """
+    times_blocks = tl.cdiv(steps, TIMES)
+    program = tl.program_id(0).to(tl.int64)
+    lane = program // times_blocks
+    direction = lane % directions
+    times = (program % times_blocks).to(tl.int32) * TIMES + tl.arange(0, TIMES)
+    stop = tl.load(lengths + direction)
+    states = tl.arange(0, STATES_PAD)
+    rows = visited(read + direction * steps, times, stop, HAS_READ)
+    mask = (states < STATES)[:, None] & (rows >= 0)[None, :]
+    total = tl.zeros([STATES_PAD, TIMES], dtype=parts.dtype.element_ty)
+    for tile in range(0, tiles):
+        place = (tile * lanes + lane) * STATES * steps + states[:, None] * steps + times[None, :]
+        total += tl.load(parts + place, mask=mask, other=0.0)
+    place = lane * rows_total * STATES + rows[None, :] * STATES + states[:, None]
+    tl.store(result + place, total, mask=mask)

@@ -1,0 +1,168 @@
+"""The selective scan forward on the GPU (Triton): one warp walks one direction of 64 channels.
+
+A program keeps the state [states, channels] in registers, channels across the lanes, and walks its order
+token by token, reading rows by index: nothing is permuted beforehand. Low-rank delta is projected 16 steps
+at a time into a small scratch of the program's own. Where batch x directions x channels is too little work
+for the card, the sequence is split into segments: the first pass finds each segment's end state and total
+delta, the second chains them, the third is the ordinary forward from known states.
+"""
+
+# Device code is Triton's dialect of Python: tuples grow by `+`, conditions on constants stand alone.
+# ruff: noqa: RUF005, SIM102, SIM108
+# mypy: disable-error-code="no-untyped-def, assignment"
+
+import triton.language as tl
+
+from scansearch_kernels.gpu_launch import kernel
+from scansearch_kernels.gpu_math import (
+    gathered,
+    project,
+    reached,
+    rows_of,
+    sigmoid,
+    softplus,
+    stacked,
+    visited,
+)
+
+STEPS = tl.constexpr(16)  # steps per projection of low-rank delta: the smallest matrix product
+GROUP = tl.constexpr(2)  # steps whose rows are loaded together
+
+
+@kernel
+def scan_forward(
+    u, delta, weight, A, B, C, D, z, bias, read, write, lengths,
+    y, checkpoints, scratch, starts, ends, totals,
+    u_batch, u_direction, u_row, delta_batch, delta_direction, delta_row,
+    B_batch, B_direction, B_row, C_batch, C_direction, C_row, z_batch, z_row,
+    directions, dim, rank, steps, positions, blocks, segments, segment_blocks,
+    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr,
+    TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr,
+    HAS_WRITE: tl.constexpr, CHECKPOINT: tl.constexpr, FROM_STARTS: tl.constexpr, SUMMARY: tl.constexpr,
+):  # fmt: skip
+    """Outputs y and, every BLOCK steps, the state; or (SUMMARY) only end state and total delta.
+
+    One program per (batch, segment, direction, channel tile), the last the fastest.
+    """
+    tiles = tl.cdiv(dim, TILE)
+    program = tl.program_id(0).to(tl.int64)
+    tile = program % tiles
+    direction = (program // tiles) % directions
+    segment = (program // tiles // directions) % segments
+    batch = program // tiles // directions // segments
+    columns = tile * TILE + tl.arange(0, TILE)
+    live = columns < dim
+    states = tl.arange(0, STATES_PAD)
+    state_live = states < STATES
+    square = states[:, None] * dim + columns[None, :]
+    square_live = state_live[:, None] & live[None, :]
+
+    stop = tl.load(lengths + direction)
+    first = segment.to(tl.int32) * segment_blocks * BLOCK
+    last = tl.minimum(first + segment_blocks * BLOCK, stop)
+    decay = tl.load(A + direction * STATES * dim + square, mask=square_live, other=0.0).to(COMPUTE)
+    u += batch * u_batch + direction * u_direction
+    delta += batch * delta_batch + direction * delta_direction
+    weight += direction * dim * rank
+    B += batch * B_batch + direction * B_direction
+    C += batch * C_batch + direction * C_direction
+    z += batch * z_batch
+    y += (batch * directions + direction) * positions * dim
+    read += direction * steps
+    write += direction * steps
+    scratch += program * STEPS * TILE
+    if HAS_BIAS:
+        shift = tl.load(bias + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)
+    if HAS_D:
+        skip = tl.load(D + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)
+    chain = (batch * segments + segment) * directions + direction
+    if FROM_STARTS:
+        state = tl.load(starts + chain * STATES * dim + square, mask=square_live, other=0.0)
+    else:
+        state = tl.zeros([STATES_PAD, TILE], dtype=COMPUTE)
+    total = tl.zeros([TILE], dtype=COMPUTE)
+
+    for start in range(first, last, STEPS):
+        if CHECKPOINT:
+            if start % BLOCK == 0:
+                block = (batch * directions + direction) * blocks + start // BLOCK
+                tl.store(checkpoints + block * STATES * dim + square, state, mask=square_live)
+        if LOW_RANK:
+            project(
+                delta, delta_row, weight, rank, read, scratch, start, last, tile, dim,
+                HAS_READ, TILE, COMPUTE,
+            )  # fmt: skip
+        for step in range(start, tl.minimum(start + STEPS, last), GROUP):
+            times = step + tl.arange(0, GROUP)
+            rows = visited(read, times, last, HAS_READ)
+            u_tile = gathered(u, rows, u_row, columns, live, EVEN, COMPUTE)
+            B_rows = rows_of(gathered(B, rows, B_row, states, state_live, STATES == STATES_PAD, COMPUTE))
+            if LOW_RANK:
+                delta_tile = tl.load(scratch + (times - start)[:, None] * TILE + tl.arange(0, TILE)[None, :])
+            else:
+                delta_tile = gathered(delta, rows, delta_row, columns, live, EVEN, COMPUTE)
+            if HAS_BIAS:
+                delta_tile += shift[None, :]
+            if SOFTPLUS:
+                delta_tile = softplus(delta_tile)
+            delta_tile = tl.where((times < last)[:, None], delta_tile, 0.0)
+            delta_rows = rows_of(delta_tile)
+            inflow_rows = rows_of(delta_tile * u_tile)
+            if SUMMARY:
+                for i in tl.static_range(GROUP):
+                    state = tl.exp2(delta_rows[i][None, :] * decay) * state
+                    state += inflow_rows[i][None, :] * B_rows[i][:, None]
+                    total += delta_rows[i]
+            else:
+                C_rows = rows_of(gathered(C, rows, C_row, states, state_live, STATES == STATES_PAD, COMPUTE))
+                y_rows = ()
+                for i in tl.static_range(GROUP):
+                    state = tl.exp2(delta_rows[i][None, :] * decay) * state
+                    state += inflow_rows[i][None, :] * B_rows[i][:, None]
+                    y_rows = y_rows + (tl.sum(state * C_rows[i][:, None], axis=0),)
+                y_tile = stacked(y_rows, GROUP, TILE)
+                if HAS_D:
+                    y_tile += skip[None, :] * u_tile
+                if HAS_WRITE:
+                    places = visited(write, times, last, True)
+                else:
+                    places = rows
+                if HAS_Z:
+                    z_tile = gathered(z, places, z_row, columns, live, EVEN, COMPUTE)
+                    y_tile *= z_tile * sigmoid(z_tile)
+                place_live = reached(places, live, EVEN)
+                tl.store(y + places[:, None] * dim + columns[None, :], y_tile, mask=place_live)
+    if SUMMARY:
+        tl.store(ends + chain * STATES * dim + square, state, mask=square_live)
+        tl.store(totals + chain * dim + columns, total, mask=live)
+
+
+@kernel
+def chain_segments(
+    A, ends, totals, starts, directions, dim, segments,
+    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, TILE: tl.constexpr,
+    REVERSE: tl.constexpr,
+):  # fmt: skip
+    """starts[s] = exp(A totals[s-1]) starts[s-1] + ends[s-1] from 0 on; REVERSE: the same from s+1.
+
+    One program per (batch, direction, channel tile).
+    """
+    tiles = tl.cdiv(dim, TILE)
+    program = tl.program_id(0).to(tl.int64)
+    columns = (program % tiles) * TILE + tl.arange(0, TILE)
+    direction = (program // tiles) % directions
+    batch = program // tiles // directions
+    live = columns < dim
+    states = tl.arange(0, STATES_PAD)
+    square = states[:, None] * dim + columns[None, :]
+    square_live = (states < STATES)[:, None] & live[None, :]
+    decay = tl.load(A + direction * STATES * dim + square, mask=square_live, other=0.0).to(COMPUTE)
+    carry = tl.zeros([STATES_PAD, TILE], dtype=COMPUTE)
+    for count in range(0, segments):
+        segment = segments - 1 - count if REVERSE else count
+        chain = (batch * segments + segment) * directions + direction
+        tl.store(starts + chain * STATES * dim + square, carry, mask=square_live)
+        total = tl.load(totals + chain * dim + columns, mask=live, other=0.0)
+        end = tl.load(ends + chain * STATES * dim + square, mask=square_live, other=0.0)
+        carry = tl.exp2(total[None, :] * decay) * carry + end
