@@ -164,9 +164,8 @@ class _Search:
         self.limits = np.array(problem.limits, dtype=np.int64).reshape(limits)
         constant = multipliers @ self.limits.astype(float)
         self.tops = np.array([self._best(layer, self.weights) for layer in range(len(values))])
-        self.cheapest = np.array(
-            [-self._best(layer, -np.eye(1 + limits)[:, 1:]) for layer in range(len(values))]
-        ).reshape(len(values), limits)
+        cheapest = [-self._best(layer, -np.eye(1 + limits)[:, 1:]) for layer in range(len(values))]
+        self.cheapest = np.array(cheapest).reshape(len(values), limits).astype(np.int64)  # sums of integers
         self.upper = self.tops.sum(0) + constant
         self.constant = constant
         magnitude = np.abs(self.tops).sum(0) + np.abs(constant) + 1.0
@@ -238,7 +237,7 @@ class _Search:
             _, totals, _ = layers[layer]
             rest, cheapest = rest - self.tops[layer], cheapest - self.cheapest[layer]
             joined = (states[:, None] + totals[None]).reshape(-1, states.shape[1])
-            alive = np.flatnonzero((joined[:, 1:] + cheapest <= self.limits + self.margin).all(1))
+            alive = np.flatnonzero((joined[:, 1:] + cheapest <= self.limits).all(1))
             bounds = joined[alive] @ self.weights[:, 0] + rest[0]
             alive, bounds = alive[bounds >= floor - self.margin], bounds[bounds >= floor - self.margin]
             if self.weights.shape[1] > 1:
