@@ -58,6 +58,8 @@ class DirectionalSSM(nn.Module):
                 raise InputError(f"{name} must be at least 1, not {size}")
         self.directions = check_directions(directions, where="mixer")
         count = len(self.directions)
+        self.in_proj: nn.Linear
+        self.out_proj: nn.Linear
         self.dim, self.states, self.dt_rank = dim, states, dt_rank
         self.window_padding = window_padding
         self.weighted = weighted

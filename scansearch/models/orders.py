@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scansearch.directions import Order, Padding, stack_orders
+from scansearch.models.constants import constant
 
 
 def middle_position(tokens: int) -> int:
@@ -34,7 +35,27 @@ def order_table(
     return np.ascontiguousarray(orders, dtype=np.int32), lengths
 
 
-_tensors: dict[tuple[object, ...], Tensor] = {}
+@torch.compiler.assume_constant_result
+def _lengths(
+    directions: tuple[str, ...], height: int, width: int, padding: Padding, class_token: bool
+) -> tuple[int, ...]:
+    return order_table(directions, height, width, padding, class_token)[1]
+
+
+@torch.compiler.assume_constant_result
+def _tensor(
+    directions: tuple[str, ...],
+    height: int,
+    width: int,
+    padding: Padding,
+    class_token: bool,
+    device: torch.device,
+) -> Tensor:
+    def make() -> tuple[Tensor]:
+        orders = order_table(directions, height, width, padding, class_token)[0]
+        return (torch.from_numpy(orders).to(device),)
+
+    return constant(("orders", directions, height, width, padding, class_token, device), make)[0]
 
 
 def scan_orders(
@@ -46,12 +67,6 @@ def scan_orders(
     class_token: bool,
     device: torch.device,
 ) -> tuple[Tensor, tuple[int, ...]]:
-    """``order_table`` on ``device``; every grid is computed and copied once."""
-    orders, lengths = order_table(directions, height, width, padding, class_token)
-    key = (directions, height, width, padding, class_token, device)
-    cached = _tensors.get(key)
-    if cached is None:
-        cached = torch.from_numpy(orders).to(device)
-        if type(cached) is Tensor:  # a tracer's stand-in must not outlive its trace
-            _tensors[key] = cached
-    return cached, lengths
+    """``order_table`` on ``device``; every grid is computed and copied once, and is a constant to a compiler."""
+    grid = (directions, height, width, padding, class_token)
+    return _tensor(*grid, device), _lengths(*grid)

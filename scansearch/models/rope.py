@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from scansearch.models.constants import constant
 
 RopeResize = Literal["angles", "tables"]
 REFERENCE_GRID = 14
@@ -38,23 +39,6 @@ def resize_grid(table: Tensor, source: tuple[int, int], target: tuple[int, int])
     return image.permute(0, 2, 3, 1).reshape(*table.shape[:-2], target[0] * target[1], table.shape[-1])
 
 
-@lru_cache(maxsize=128)
-def _tables(
-    height: int,
-    width: int,
-    dim: int,
-    trained: tuple[int, int] | None,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    if trained is None or trained == (height, width):
-        pair = rope_tables(height, width, dim)
-        return pair[0].to(device, dtype), pair[1].to(device, dtype)
-    cos, sin = (table.to(device, dtype) for table in rope_tables(*trained, dim))
-    target = (height, width)
-    return resize_grid(cos, trained, target), resize_grid(sin, trained, target)
-
-
 def grid_rope(
     height: int,
     width: int,
@@ -67,11 +51,20 @@ def grid_rope(
 ) -> tuple[Tensor, Tensor]:
     """The tables of one grid, computed in float32 and kept.
 
-    ``resize`` says what happens on a grid other than ``trained``: "angles" interpolates the positions, so
-    that the result is still a rotation; "tables" resamples cosine and sine themselves, as the released code
-    does.
+    ``resize`` says what happens on a grid other than ``trained``: "angles" interpolates the positions, so that the
+    result is still a rotation; "tables" resamples cosine and sine themselves, as the released code does.
     """
-    return _tables(height, width, dim, trained if resize == "tables" else None, device, dtype)
+    target = (height, width)
+    source = trained if resize == "tables" else target
+
+    def make() -> tuple[Tensor, Tensor]:
+        cos, sin = (table.to(device, dtype) for table in rope_tables(*source, dim))
+        if source == target:
+            return cos, sin
+        return resize_grid(cos, source, target), resize_grid(sin, source, target)
+
+    cos, sin = constant(("rope", target, source, dim, device, dtype), make)
+    return cos, sin
 
 
 def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
