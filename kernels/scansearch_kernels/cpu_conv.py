@@ -127,7 +127,7 @@ def _stage(p: Any, b: int, k: int, first: int, count: int, staged: Any, work: An
     return end
 
 
-@njit
+@njit(forceinline=True)
 def _window(p: Any, k: int, first: int, rows: Any, one: Any) -> Any:
     """Bias and weighted sum of `width` consecutive rows."""
     padded, width = fixed(p, field.PADDED), fixed(p, field.WIDTH)

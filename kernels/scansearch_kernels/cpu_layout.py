@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 CHUNK = 16  # steps between two saved states
-LANES = {torch.float32: 16, torch.float64: 8}  # channels that a kernel walks at a time
+LANES = {torch.float32: 16, torch.float64: 8}  # channels in a vector
+TILE = 4  # vectors that are walked together, so that a row is touched once and in one piece
 LINE = 64  # bytes
 
 # Counters and sizes; then the address of each tensor, followed by its batch, direction and row strides where the

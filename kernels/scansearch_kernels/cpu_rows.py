@@ -24,7 +24,7 @@ INT32, INT64, INT8 = np.int32(0), np.int64(0), np.int8(0)
 MARKED = np.int8(1)
 
 
-@njit
+@njit(forceinline=True)
 def row_at(p: Any, order: int, direction: int, step: int) -> Any:
     """Index in a direction's order at a step; the step itself where there is no order."""
     if fixed(p, order) == 0:
@@ -32,24 +32,33 @@ def row_at(p: Any, order: int, direction: int, step: int) -> Any:
     return np.int64(fixed(at(fixed(p, order), INT32), direction * fixed(p, field.STEPS) + step))
 
 
-@njit
+@njit(forceinline=True)
 def load_row(row: Any, count: int, scratch: Any, one: Any) -> Any:
     """A vector of a row, zero from `count` lanes on; `scratch` holds one vector."""
-    lanes = lane_count(one)
-    if count >= lanes:
+    if count >= lane_count(one):
         return vload(row, 0)
-    for lane in range(lanes):
-        put(scratch, lane, get(row, lane) if lane < count else one - one)
+    _load_ragged(row, count, scratch, one)
     return vload(scratch, 0)
 
 
 @njit
+def _load_ragged(row: Any, count: int, scratch: Any, one: Any) -> None:
+    for lane in range(lane_count(one)):
+        put(scratch, lane, get(row, lane) if lane < count else one - one)
+
+
+@njit(forceinline=True)
 def store_row(row: Any, count: int, scratch: Any, vector: Any, one: Any) -> None:
     """Store the first `count` lanes of a vector."""
     if count >= lane_count(one):
         vstore(row, 0, vector)
-        return
-    vstore(scratch, 0, vector)
+    else:
+        vstore(scratch, 0, vector)
+        _store_ragged(row, count, scratch)
+
+
+@njit
+def _store_ragged(row: Any, count: int, scratch: Any) -> None:
     for lane in range(count):
         put(row, lane, get(scratch, lane))
 
@@ -76,7 +85,7 @@ def clear_marks(marks: Any, rows: int) -> None:
         put(marks, row, INT8)
 
 
-@njit
+@njit(forceinline=True)
 def fill(scratch: Any, vectors: int, one: Any) -> None:
     """Zero a stretch of scratch."""
     value = spread(one - one)
@@ -84,14 +93,14 @@ def fill(scratch: Any, vectors: int, one: Any) -> None:
         vstore(scratch, index * lane_count(one), value)
 
 
-@njit
+@njit(forceinline=True)
 def tensor_row(p: Any, which: int, batch: int, direction: int, row: int, one: Any) -> Any:
     """Pointer to a row of a [batch, directions, rows, .] tensor whose address and strides start at field `which`."""
     place = batch * fixed(p, which + 1) + direction * fixed(p, which + 2) + row * fixed(p, which + 3)
     return off(at(fixed(p, which), one), place)
 
 
-@njit
+@njit(forceinline=True)
 def load_delta(p: Any, b: int, k: int, row: int, first: int, count: int, scratch: Any, one: Any) -> Any:
     """delta of one step before softplus, for the tile of channels from `first`; row -1 leaves only the bias."""
     padded = fixed(p, field.PADDED)
@@ -110,7 +119,7 @@ def load_delta(p: Any, b: int, k: int, row: int, first: int, count: int, scratch
     return raw
 
 
-@njit
+@njit(forceinline=True)
 def positive(p: Any, raw: Any, one: Any) -> Any:
     """delta itself: through softplus or as it is."""
     if fixed(p, field.SOFTPLUS) != 0:
@@ -118,8 +127,8 @@ def positive(p: Any, raw: Any, one: Any) -> Any:
     return raw
 
 
-@njit
-def prefetch_row(row: Any, one: Any) -> None:
-    """Ask for the cache lines of one vector."""
-    for lane in range(0, lane_count(one), 16):
-        prefetch(row, lane)
+@njit(forceinline=True)
+def prefetch_row(row: Any, vectors: int, one: Any) -> None:
+    """Ask for the cache lines of so many vectors."""
+    for v in range(vectors):
+        prefetch(row, v * lane_count(one))

@@ -8,11 +8,11 @@ from torch import Tensor
 from scansearch_kernels import cpu_layout as field
 from scansearch_kernels import threads
 from scansearch_kernels.compiled import kernel
-from scansearch_kernels.cpu_layout import CHUNK, LANES, Call, padded, padded_dim
+from scansearch_kernels.cpu_layout import CHUNK, LANES, TILE, Call, padded, padded_dim
 from scansearch_kernels.validation import ConvCall, ScanCall
 
 ITEMS = 32  # pieces that work is cut into where the shapes allow, whatever the number of threads
-STEP_VECTORS = 11  # vectors of scratch per step of a chunk in the backward
+STEP_VECTORS = 9  # vectors of scratch per step of a chunk in the backward
 
 
 def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,8 @@ def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
     native.whole(field.SAVED, saved)
     split = 1 if batch * tiles >= ITEMS else directions
     native.sizes(items=batch * tiles * split, split=split, keep=int(keep))
-    numbers = (1 + 3 * CHUNK + 2 * states + call.image_length) * LANES[dtype] + states
+    vectors = 1 + (3 * CHUNK + 2 * states + call.image_length) * TILE
+    numbers = vectors * LANES[dtype] + 2 * states + 4 * CHUNK
     _run("scan_forward", native, max(call.image_length, 1), numbers, batch * tiles * split, _work(call))
     return y.to(call.u.dtype), saved
 
@@ -61,7 +62,9 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
     native.rows(field.DY, dy)
     native.sizes(items=slots * groups, slots=slots, groups=groups)
     gates = 2 * call.image_length if call.z is not None else 0
-    numbers = (gates + 1 + STEP_VECTORS * CHUNK + states) * LANES[dtype] + 2 * states + 8 * CHUNK
+    even = states + states % 2
+    vectors = 1 + (STEP_VECTORS * CHUNK + 2 * even + gates) * TILE + 6 * CHUNK
+    numbers = vectors * LANES[dtype] + (2 * CHUNK + 1) * even + 12 * CHUNK
     if batch:
         _run("scan_backward", native, max(rows, 1), numbers, slots * groups, 3 * _work(call))
 
@@ -143,7 +146,7 @@ def _scan_call(call: ScanCall, dtype: torch.dtype) -> tuple[Call, int]:
     rank = call.delta.shape[3] if call.delta_weight is not None else 0
     native = Call(dtype)
     native.sizes(
-        batch=call.u.shape[0], directions=directions, dim=dim, padded=wide, tiles=wide // LANES[dtype],
+        batch=call.u.shape[0], directions=directions, dim=dim, padded=wide, tiles=_tiles(wide, dtype),
         states=states, steps=call.steps, rows=call.u.shape[2], length=call.image_length, rank=rank,
         shared=int(call.u.shape[1] == 1), softplus=int(call.delta_softplus),
     )  # fmt: skip
@@ -159,7 +162,7 @@ def _scan_call(call: ScanCall, dtype: torch.dtype) -> tuple[Call, int]:
     native.whole(field.WEIGHT, padded(weight, dtype))
     native.whole(field.SKIP, padded(call.D, dtype))
     native.whole(field.BIAS, padded(call.delta_bias, dtype))
-    return native, wide // LANES[dtype]
+    return native, _tiles(wide, dtype)
 
 
 def _conv_call(call: ConvCall, dtype: torch.dtype) -> tuple[Call, int]:
@@ -177,6 +180,10 @@ def _conv_call(call: ConvCall, dtype: torch.dtype) -> tuple[Call, int]:
     native.whole(field.WEIGHT, padded(call.weight.transpose(1, 2), dtype))
     native.whole(field.BIAS, padded(call.bias, dtype))
     return native, wide // LANES[dtype]
+
+
+def _tiles(wide: int, dtype: torch.dtype) -> int:
+    return -(-wide // (LANES[dtype] * TILE))
 
 
 def _run(name: str, native: Call, marks: int, numbers: int, items: int, work: int) -> None:

@@ -30,6 +30,7 @@ from scansearch_kernels.cpu_rows import (
     zero_row,
     zero_unmarked,
 )
+from scansearch_kernels.cpu_scan_states import again_two, reverse_two
 from scansearch_kernels.vectors import (
     address,
     at,
@@ -39,17 +40,17 @@ from scansearch_kernels.vectors import (
     grab,
     lane_count,
     off,
-    power,
     put,
     sigmoid,
     silu_and_slope,
     spread,
     total,
+    totals,
     vload,
     vstore,
 )
 
-CHUNK = field.CHUNK
+CHUNK, TILE = field.CHUNK, field.TILE
 
 
 @njit
@@ -88,21 +89,24 @@ def _clear_reduced(p: Any, b: int, group: int, one: Any) -> None:
 def _one_tile(p: Any, b: int, slot: int, group: int, tile: int, scratch: int, one: Any) -> None:
     """All directions of one batch entry and one tile of channels."""
     lanes = lane_count(one)
-    first = tile * lanes
+    first = tile * TILE * lanes
     dim, length, rows = fixed(p, field.DIM), fixed(p, field.LENGTH), fixed(p, field.ROWS)
     directions = fixed(p, field.DIRECTIONS)
-    count = min(lanes, dim - first)
+    count = min(TILE * lanes, dim - first)
+    vectors = (count + lanes - 1) // lanes
     marks = at(scratch, INT8)
     work = at(scratch + fixed(p, field.MARKS_SIZE), one)
     gates = work
-    gate_gradients = off(gates, length * lanes)
+    gate_gradients = off(gates, length * TILE * lanes)
     gated = fixed(p, field.Z) != 0
     if gated:
-        work = off(gate_gradients, length * lanes)
-        fill(gate_gradients, length, one)
+        work = off(gate_gradients, length * TILE * lanes)
+        fill(gate_gradients, length * vectors, one)
         for position in range(length):
-            z = load_row(off(tensor_row(p, field.Z, b, 0, position, one), first), count, work, one)
-            vstore(gates, position * lanes, silu_and_slope(z, one)[0])
+            z = off(tensor_row(p, field.Z, b, 0, position, one), first)
+            for v in range(vectors):
+                row = load_row(off(z, v * lanes), count - v * lanes, work, one)
+                vstore(gates, (position * vectors + v) * lanes, silu_and_slope(row, one)[0])
     shared = fixed(p, field.SHARED) != 0
     du = off(at(fixed(p, field.DU), one), first)
     ddelta = off(at(fixed(p, field.DDELTA), one), first)
@@ -114,32 +118,23 @@ def _one_tile(p: Any, b: int, slot: int, group: int, tile: int, scratch: int, on
         clear_marks(marks, rows)
         here = (b * directions + k) * rows * dim
         du_k = du if shared else off(du, here)
+        ddelta_k = off(ddelta, here)
         _one_direction(
-            p,
-            b,
-            k,
-            slot,
-            group,
-            first,
-            count,
-            du_k,
-            off(ddelta, here),
-            marks,
-            gates,
-            gate_gradients,
-            work,
-            one,
+            p, b, k, slot, group, first, count, du_k, ddelta_k, marks, gates, gate_gradients, work, one
         )
         if not shared:
             zero_unmarked(marks, rows, du_k, dim, count, one)
         if fixed(p, field.RANK) == 0:
-            zero_unmarked(marks, rows, off(ddelta, here), dim, count, one)
+            zero_unmarked(marks, rows, ddelta_k, dim, count, one)
     if gated:
         dz = off(at(fixed(p, field.DZ), one), b * length * dim + first)
         for position in range(length):
-            z = load_row(off(tensor_row(p, field.Z, b, 0, position, one), first), count, work, one)
-            slope = silu_and_slope(z, one)[1] * vload(gate_gradients, position * lanes)
-            store_row(off(dz, position * dim), count, work, slope, one)
+            z = off(tensor_row(p, field.Z, b, 0, position, one), first)
+            for v in range(vectors):
+                left = count - v * lanes
+                row = load_row(off(z, v * lanes), left, work, one)
+                slope = silu_and_slope(row, one)[1] * vload(gate_gradients, (position * vectors + v) * lanes)
+                store_row(off(dz, position * dim + v * lanes), left, work, slope, one)
 
 
 @njit
@@ -161,42 +156,45 @@ def _one_direction(
 ) -> None:
     """The chunks of one order, last to first."""
     lanes = lane_count(one)
+    vectors = (count + lanes - 1) // lanes
     directions, states, padded = fixed(p, field.DIRECTIONS), fixed(p, field.STATES), fixed(p, field.PADDED)
     dim, rank, rows = fixed(p, field.DIM), fixed(p, field.RANK), fixed(p, field.ROWS)
-    # scratch, in vectors: one for ragged rows, then per step, then per state
+    # scratch: a ragged row; per step of a chunk and vector; per vector and state
+    per_step = CHUNK * TILE * lanes
     deltas = off(work, lanes)
-    inputs = off(deltas, CHUNK * lanes)
-    inflows = off(inputs, CHUNK * lanes)
-    slopes = off(inflows, CHUNK * lanes)
-    outer = off(slopes, CHUNK * lanes)  # gradient of the output before its gate
-    raw = off(outer, CHUNK * lanes)  # gradient of the output
-    results = off(raw, CHUNK * lanes)
-    into_flow = off(results, CHUNK * lanes)  # sum over states of g B
-    into_decay = off(into_flow, CHUNK * lanes)  # sum over states of w A
-    decay = off(into_decay, CHUNK * lanes)
-    before = off(decay, CHUNK * lanes)
-    carry = off(before, CHUNK * lanes)
-    nothing = off(carry, states * lanes)
-    bin_ = off(nothing, states)
-    addresses = at(address(off(bin_, states)), INT64)  # of B, C and their gradients at each step
+    inputs = off(deltas, per_step)
+    inflows = off(inputs, per_step)
+    slopes = off(inflows, per_step)
+    outer = off(slopes, per_step)  # gradient of the output before its gate
+    raw = off(outer, per_step)  # gradient of the output
+    results = off(raw, per_step)
+    into_flow = off(results, per_step)  # sum over states of g B
+    into_decay = off(into_flow, per_step)  # sum over states of w A
+    tape = off(into_decay, per_step)  # six numbers per step of a pair of states
+    even = states + states % 2
+    carry = off(tape, 6 * CHUNK * lanes)
+    dA = off(carry, TILE * even * lanes)
+    sums = off(dA, TILE * even * lanes)  # of one chunk: gradients of B, then of C, [states, steps]
+    nothing = off(sums, 2 * even * CHUNK)
+    addresses = at(address(off(nothing, even)), INT64)  # of B and C at each step
+    odd = off(addresses, 2 * CHUNK)  # the same for the last of an odd number of states, paired with zeros
+    pairs = at(address(off(odd, 2 * CHUNK)), one)
     gated = fixed(p, field.Z) != 0
 
     zero = spread(one - one)
     A = off(at(fixed(p, field.A), one), k * states * padded + first)
     partial = slot * directions + k
-    dA = off(at(fixed(p, field.DA), one), partial * states * padded + first)
-    skip, dskip = zero, zero
-    if fixed(p, field.SKIP) != 0:
-        skip = vload(at(fixed(p, field.SKIP), one), k * padded + first)
-    dbias = zero
+    skips = off(at(fixed(p, field.SKIP), one), k * padded + first)
+    dskips = off(at(fixed(p, field.DSKIP), one), partial * padded + first)
+    dbiases = off(at(fixed(p, field.DBIAS), one), partial * padded + first)
     weight = off(at(fixed(p, field.WEIGHT), one), k * rank * padded + first)
     dweight = off(at(fixed(p, field.DWEIGHT), one), partial * rank * padded + first)
     share = (group * fixed(p, field.BATCH) + b) * directions + k
     dB = off(at(fixed(p, field.DB), one), share * rows * states)
     dC = off(at(fixed(p, field.DC), one), share * rows * states)
     dlow = off(at(fixed(p, field.DDELTA), one), share * rows * rank)
-    fill(carry, states, one)
-    for n in range(states):
+    fill(tape, 6 * CHUNK + 2 * TILE * even, one)
+    for n in range(even):
         put(nothing, n, one - one)
     end = fixed(at(fixed(p, field.LENGTHS), INT64), k)
     chunks = (fixed(p, field.STEPS) + CHUNK - 1) // CHUNK
@@ -208,108 +206,130 @@ def _one_direction(
         steps = min(CHUNK, end - start)
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
-            unpositive = load_delta(p, b, k, row, first, count, work, one)
-            delta = positive(p, unpositive, one)
-            slope = spread(one)
-            if fixed(p, field.SOFTPLUS) != 0:
-                slope = sigmoid(unpositive, one)
-            u = zero
+            position = row_at(p, field.WRITE, k, start + t)
+            source = off(tensor_row(p, field.U, b, k, max(row, 0), one), first)
+            dy_row = off(tensor_row(p, field.DY, b, k, max(position, 0), one), first)
+            put(addresses, t, address(nothing))
+            put(addresses, CHUNK + t, address(nothing))
             if row >= 0:
-                u = load_row(off(tensor_row(p, field.U, b, k, row, one), first), count, work, one)
                 put(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
                 put(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
-                put(addresses, 2 * CHUNK + t, address(off(dB, row * states)))
-                put(addresses, 3 * CHUNK + t, address(off(dC, row * states)))
-            else:
-                put(addresses, t, address(nothing))
-                put(addresses, CHUNK + t, address(nothing))
-                put(addresses, 2 * CHUNK + t, address(bin_))
-                put(addresses, 3 * CHUNK + t, address(bin_))
-            position = row_at(p, field.WRITE, k, start + t)
-            dy = zero
-            dinner = zero
-            if position >= 0:
-                dy = load_row(off(tensor_row(p, field.DY, b, k, position, one), first), count, work, one)
-                dinner = dy
-                if gated:
-                    dinner = dy * vload(gates, position * lanes)
+            if states != even:
+                put(odd, t, address(off(pairs, 4 * t)))
+                put(odd, CHUNK + t, address(off(pairs, 4 * t + 2)))
+                put(pairs, 4 * t, get(at(get(addresses, t), one), states - 1))
+                put(pairs, 4 * t + 1, one - one)
+                put(pairs, 4 * t + 2, get(at(get(addresses, CHUNK + t), one), states - 1))
+                put(pairs, 4 * t + 3, one - one)
+            for v in range(vectors):
+                left = count - v * lanes
+                unpositive = load_delta(p, b, k, row, first + v * lanes, left, work, one)
+                delta = positive(p, unpositive, one)
+                slope, u, dy, skip = spread(one), zero, zero, zero
+                if fixed(p, field.SOFTPLUS) != 0:
+                    slope = sigmoid(unpositive, one)
+                if row >= 0:
+                    u = load_row(off(source, v * lanes), left, work, one)
+                if position >= 0:
+                    dy = load_row(off(dy_row, v * lanes), left, work, one)
+                if fixed(p, field.SKIP) != 0:
+                    skip = vload(skips, v * lanes)
+                place = (v * CHUNK + t) * lanes
+                vstore(deltas, place, delta)
+                vstore(inputs, place, u)
+                vstore(inflows, place, delta * u)
+                vstore(slopes, place, slope)
+                vstore(raw, place, dy)
+                vstore(results, place, skip * u)
+                if gated and position >= 0:
+                    dy = dy * vload(gates, (position * vectors + v) * lanes)
+                vstore(outer, place, dy)
             if start + t >= CHUNK:
                 earlier = row_at(p, field.READ, k, start + t - CHUNK)
                 if earlier >= 0:
-                    prefetch_row(off(tensor_row(p, field.U, b, k, earlier, one), first), one)
+                    prefetch_row(off(tensor_row(p, field.U, b, k, earlier, one), first), vectors, one)
                     if rank == 0:
-                        prefetch_row(off(tensor_row(p, field.DELTA, b, k, earlier, one), first), one)
+                        prefetch_row(off(tensor_row(p, field.DELTA, b, k, earlier, one), first), vectors, one)
                 earlier = row_at(p, field.WRITE, k, start + t - CHUNK)
                 if earlier >= 0:
-                    prefetch_row(off(tensor_row(p, field.DY, b, k, earlier, one), first), one)
-            vstore(deltas, t * lanes, delta)
-            vstore(inputs, t * lanes, u)
-            vstore(inflows, t * lanes, delta * u)
-            vstore(slopes, t * lanes, slope)
-            vstore(outer, t * lanes, dinner)
-            vstore(raw, t * lanes, dy)
-            vstore(results, t * lanes, skip * u)
-        fill(into_flow, 2 * CHUNK, one)
+                    prefetch_row(off(tensor_row(p, field.DY, b, k, earlier, one), first), vectors, one)
+        fill(into_flow, 2 * CHUNK * TILE, one)
+        fill(sums, 2 * even * CHUNK // lanes, one)
 
-        for n in range(states):
-            A_n = vload(A, n * padded)
-            h = vload(saved, (chunk * states + n) * padded)
-            for t in range(steps):
-                a = power(vload(deltas, t * lanes) * A_n)
-                vstore(decay, t * lanes, a)
-                vstore(before, t * lanes, h)
-                h = a * h + vload(inflows, t * lanes) * get(at(get(addresses, t), one), n)
-                place = at(get(addresses, 3 * CHUNK + t), one)
-                put(place, n, get(place, n) + total(vload(outer, t * lanes) * h))
-                if gated:
-                    C_n = get(at(get(addresses, CHUNK + t), one), n)
-                    vstore(results, t * lanes, vload(results, t * lanes) + h * C_n)
-            q = vload(carry, n * lanes)
-            dA_n = zero
-            for t in range(steps - 1, -1, -1):
-                g = q + vload(outer, t * lanes) * get(at(get(addresses, CHUNK + t), one), n)
-                B_n = get(at(get(addresses, t), one), n)
-                vstore(into_flow, t * lanes, vload(into_flow, t * lanes) + g * B_n)
-                place = at(get(addresses, 2 * CHUNK + t), one)
-                put(place, n, get(place, n) + total(g * vload(inflows, t * lanes)))
-                q = g * vload(decay, t * lanes)
-                w = q * vload(before, t * lanes)
-                vstore(into_decay, t * lanes, vload(into_decay, t * lanes) + w * A_n)
-                dA_n = dA_n + w * vload(deltas, t * lanes)
-            vstore(carry, n * lanes, q)
-            vstore(dA, n * padded, vload(dA, n * padded) + dA_n)
+        for v in range(vectors):
+            here = v * CHUNK * lanes
+            for n in range(0, even, 2):
+                spot = off(A, n * padded + v * lanes)
+                kept = off(saved, (chunk * states + n) * padded + v * lanes)
+                A0, h0 = vload(spot, 0), vload(kept, 0)
+                A1, h1 = zero, zero
+                where, column = odd, 0
+                if n + 1 < states:
+                    A1, h1 = vload(spot, padded), vload(kept, padded)
+                    where, column = addresses, n
+                again_two(
+                    off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
+                    A0, A1, h0, h1, where, column, steps, gated, one,
+                )  # fmt: skip
+                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), one)
+                spot = off(carry, (v * even + n) * lanes)
+                reverse_two(
+                    off(deltas, here), off(inflows, here), off(outer, here), off(into_flow, here),
+                    off(into_decay, here), tape, A0, A1, spot, off(spot, TILE * even * lanes),
+                    where, column, steps, one,
+                )  # fmt: skip
+                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, n * CHUNK), one)
 
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
-            u, dinner = vload(inputs, t * lanes), vload(outer, t * lanes)
-            flow = vload(into_flow, t * lanes)
-            change = (vload(into_decay, t * lanes) * natural + flow * u) * vload(slopes, t * lanes)
-            dbias = dbias + change
-            dskip = dskip + dinner * u
+            if row >= 0:
+                for n in range(states):
+                    spot = off(dB, row * states + n)
+                    put(spot, 0, get(spot, 0) + get(sums, n * CHUNK + t))
+                    spot = off(dC, row * states + n)
+                    put(spot, 0, get(spot, 0) + get(sums, (even + n) * CHUNK + t))
+        for t in range(steps):
+            row = row_at(p, field.READ, k, start + t)
+            position = row_at(p, field.WRITE, k, start + t)
+            low = tensor_row(p, field.DELTA, b, k, max(row, 0), one)
             if row >= 0:
                 put(marks, row, MARKED)
-                back = flow * vload(deltas, t * lanes) + dinner * skip
-                target = off(du, row * dim)
-                if fixed(p, field.SHARED) != 0:
-                    back = back + load_row(target, count, work, one)
-                store_row(target, count, work, back, one)
-                if rank == 0:
-                    store_row(off(ddelta, row * dim), count, work, change, one)
-                else:
-                    low = tensor_row(p, field.DELTA, b, k, row, one)
+            for v in range(vectors):
+                left = count - v * lanes
+                place = (v * CHUNK + t) * lanes
+                u, dinner, flow = vload(inputs, place), vload(outer, place), vload(into_flow, place)
+                change = (vload(into_decay, place) * natural + flow * u) * vload(slopes, place)
+                if fixed(p, field.BIAS) != 0:
+                    vstore(dbiases, v * lanes, vload(dbiases, v * lanes) + change)
+                back = flow * vload(deltas, place)
+                if fixed(p, field.SKIP) != 0:
+                    vstore(dskips, v * lanes, vload(dskips, v * lanes) + dinner * u)
+                    back = back + dinner * vload(skips, v * lanes)
+                if row >= 0:
+                    target = off(du, row * dim + v * lanes)
+                    if fixed(p, field.SHARED) != 0:
+                        back = back + load_row(target, left, work, one)
+                    store_row(target, left, work, back, one)
+                    if rank == 0:
+                        store_row(off(ddelta, row * dim + v * lanes), left, work, change, one)
                     for r in range(rank):
-                        place = off(dlow, row * rank + r)
-                        put(place, 0, get(place, 0) + total(change * vload(weight, r * padded)))
-                        gathered = vload(dweight, r * padded) + change * get(low, r)
-                        vstore(dweight, r * padded, gathered)
-            position = row_at(p, field.WRITE, k, start + t)
-            if gated and position >= 0:
-                gathered = vload(gate_gradients, position * lanes)
-                gathered = gathered + vload(raw, t * lanes) * vload(results, t * lanes)
-                vstore(gate_gradients, position * lanes, gathered)
-    if fixed(p, field.SKIP) != 0:
-        place = off(at(fixed(p, field.DSKIP), one), partial * padded + first)
-        vstore(place, 0, vload(place, 0) + dskip)
-    if fixed(p, field.BIAS) != 0:
-        place = off(at(fixed(p, field.DBIAS), one), partial * padded + first)
-        vstore(place, 0, vload(place, 0) + dbias)
+                        spot = off(dlow, row * rank + r)
+                        put(spot, 0, get(spot, 0) + total(change * vload(weight, r * padded + v * lanes)))
+                        spot = off(dweight, r * padded + v * lanes)
+                        vstore(spot, 0, vload(spot, 0) + change * get(low, r))
+                if gated and position >= 0:
+                    spot = off(gate_gradients, (position * vectors + v) * lanes)
+                    vstore(spot, 0, vload(spot, 0) + vload(raw, place) * vload(results, place))
+    target = off(at(fixed(p, field.DA), one), partial * states * padded + first)
+    for v in range(vectors):
+        for n in range(states):
+            spot = off(target, n * padded + v * lanes)
+            vstore(spot, 0, vload(spot, 0) + vload(dA, (v * even + n) * lanes))
+
+
+@njit(forceinline=True)
+def _add_totals(products: Any, sums: Any, one: Any) -> None:
+    """Sum the products of two states over the channels and add them to the sums of the chunk, step by step."""
+    lanes = lane_count(one)
+    for block in range(2 * CHUNK // lanes):
+        vstore(sums, block * lanes, vload(sums, block * lanes) + totals(off(products, block * lanes * lanes)))

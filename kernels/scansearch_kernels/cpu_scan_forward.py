@@ -1,8 +1,8 @@
 """Forward of the selective scan on the CPU (Numba).
 
-One item of work is a batch entry, a stretch of directions and a tile of channels, as many as a vector has lanes.
-It walks the steps in chunks: first delta, delta * u and u of the whole chunk, then the recurrence with the state
-in the nearest cache.
+One item of work is a batch entry, a stretch of directions and a tile of channels (a few vectors). It walks the
+steps in chunks: first delta, delta * u and D * u of the whole chunk, then the recurrence for one vector of channels
+after the other with the state in the nearest cache, then the rows of y.
 """
 
 from typing import Any
@@ -25,14 +25,15 @@ from scansearch_kernels.cpu_rows import (
     tensor_row,
     zero_unmarked,
 )
+from scansearch_kernels.cpu_scan_states import forward_four, forward_one
 from scansearch_kernels.vectors import (
+    address,
     at,
     fixed,
-    get,
     grab,
     lane_count,
     off,
-    power,
+    prefetch,
     put,
     silu_and_slope,
     spread,
@@ -40,13 +41,13 @@ from scansearch_kernels.vectors import (
     vstore,
 )
 
-CHUNK = field.CHUNK
+CHUNK, TILE = field.CHUNK, field.TILE
 
 
 @njit
-def scan_forward(address: int, one: Any) -> None:
+def scan_forward(call: int, one: Any) -> None:
     """Take items of work until none is left. `one` is 1 in the precision of the call."""
-    p = at(address, INT64)
+    p = at(call, INT64)
     thread = grab(off(p, field.NEXT_THREAD))
     scratch = fixed(p, field.SCRATCH) + thread * fixed(p, field.SCRATCH_SIZE)
     split, tiles = fixed(p, field.SPLIT), fixed(p, field.TILES)
@@ -64,22 +65,25 @@ def scan_forward(address: int, one: Any) -> None:
 def _one_tile(p: Any, b: int, first_k: int, last_k: int, tile: int, scratch: int, one: Any) -> None:
     """Several directions of one batch entry and one tile of channels."""
     lanes = lane_count(one)
-    first = tile * lanes
-    count = min(lanes, fixed(p, field.DIM) - first)
+    first = tile * TILE * lanes
+    dim = fixed(p, field.DIM)
+    count = min(TILE * lanes, dim - first)
+    vectors = (count + lanes - 1) // lanes
     length, states = fixed(p, field.LENGTH), fixed(p, field.STATES)
     marks = at(scratch, INT8)
     work = at(scratch + fixed(p, field.MARKS_SIZE), one)
-    gates = off(work, (1 + 3 * CHUNK + 2 * states) * lanes + states)
+    gates = off(work, (1 + (3 * CHUNK + 2 * states) * TILE) * lanes + states + states % 2 + 4 * CHUNK)
     if fixed(p, field.Z) != 0:
         for position in range(length):
-            z = load_row(off(tensor_row(p, field.Z, b, 0, position, one), first), count, work, one)
-            vstore(gates, position * lanes, silu_and_slope(z, one)[0])
-    y = off(at(fixed(p, field.Y), one), first)
+            z = off(tensor_row(p, field.Z, b, 0, position, one), first)
+            for v in range(vectors):
+                row = load_row(off(z, v * lanes), count - v * lanes, work, one)
+                vstore(gates, (position * vectors + v) * lanes, silu_and_slope(row, one)[0])
     for k in range(first_k, last_k):
         clear_marks(marks, length)
-        image = off(y, (b * fixed(p, field.DIRECTIONS) + k) * length * fixed(p, field.DIM))
+        image = off(at(fixed(p, field.Y), one), (b * fixed(p, field.DIRECTIONS) + k) * length * dim + first)
         _one_direction(p, b, k, first, count, image, marks, gates, work, one)
-        zero_unmarked(marks, length, image, fixed(p, field.DIM), count, one)
+        zero_unmarked(marks, length, image, dim, count, one)
 
 
 @njit
@@ -88,64 +92,91 @@ def _one_direction(
 ) -> None:
     """The recurrence along one order."""
     lanes = lane_count(one)
+    vectors = (count + lanes - 1) // lanes
     states, padded, dim = fixed(p, field.STATES), fixed(p, field.PADDED), fixed(p, field.DIM)
+    # scratch: a ragged row; per step of a chunk and vector; per vector and state
     deltas = off(work, lanes)
-    inflows = off(deltas, CHUNK * lanes)
-    skips = off(inflows, CHUNK * lanes)
-    state = off(skips, CHUNK * lanes)
-    decays = off(state, states * lanes)
-    nothing = off(decays, states * lanes)
+    inflows = off(deltas, CHUNK * TILE * lanes)
+    results = off(inflows, CHUNK * TILE * lanes)
+    state = off(results, CHUNK * TILE * lanes)
+    decays = off(state, TILE * states * lanes)
+    nothing = off(decays, TILE * states * lanes)
+    addresses = at(address(off(nothing, states + states % 2)), INT64)  # of B and C at each step
     gated = fixed(p, field.Z) != 0
-    keep = fixed(p, field.KEEP) != 0
     A = off(at(fixed(p, field.A), one), k * states * padded + first)
-    skip = spread(one - one)
-    if fixed(p, field.SKIP) != 0:
-        skip = vload(at(fixed(p, field.SKIP), one), k * padded + first)
-    fill(state, states, one)
-    for n in range(states):
-        vstore(decays, n * lanes, vload(A, n * padded))
-        put(nothing, n, one - one)
-    end = fixed(at(fixed(p, field.LENGTHS), INT64), k)
-    saved = off(at(fixed(p, field.SAVED), one), first)
+    skips = off(at(fixed(p, field.SKIP), one), k * padded + first)
+    for v in range(vectors):
+        for n in range(states):
+            vstore(decays, (v * states + n) * lanes, vload(A, n * padded + v * lanes))
+            put(nothing, n, one - one)
+    fill(state, vectors * states, one)
     chunks = (fixed(p, field.STEPS) + CHUNK - 1) // CHUNK
+    saved = off(at(fixed(p, field.SAVED), one), first)
     saved = off(saved, (b * fixed(p, field.DIRECTIONS) + k) * chunks * states * padded)
+    end = fixed(at(fixed(p, field.LENGTHS), INT64), k)
     for start in range(0, end, CHUNK):
         steps = min(CHUNK, end - start)
-        if keep:
+        if fixed(p, field.KEEP) != 0:
             for n in range(states):
-                vstore(saved, n * padded, vload(state, n * lanes))
+                for v in range(vectors):
+                    vstore(saved, n * padded + v * lanes, vload(state, (v * states + n) * lanes))
             saved = off(saved, states * padded)
+
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
-            delta = positive(p, load_delta(p, b, k, row, first, count, work, one), one)
-            u = spread(one - one)
+            source = off(tensor_row(p, field.U, b, k, max(row, 0), one), first)
+            put(addresses, t, address(nothing))
+            put(addresses, CHUNK + t, address(nothing))
             if row >= 0:
-                u = load_row(off(tensor_row(p, field.U, b, k, row, one), first), count, work, one)
-            vstore(deltas, t * lanes, delta)
-            vstore(inflows, t * lanes, delta * u)
-            vstore(skips, t * lanes, skip * u)
+                put(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
+                put(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
+            for v in range(vectors):
+                left = count - v * lanes
+                delta = positive(p, load_delta(p, b, k, row, first + v * lanes, left, work, one), one)
+                u = spread(one - one)
+                if row >= 0:
+                    u = load_row(off(source, v * lanes), left, work, one)
+                place = (v * CHUNK + t) * lanes
+                vstore(deltas, place, delta)
+                vstore(inflows, place, delta * u)
+                skip = spread(one - one)
+                if fixed(p, field.SKIP) != 0:
+                    skip = vload(skips, v * lanes)
+                vstore(results, place, skip * u)
             if start + t + CHUNK < end:
                 later = row_at(p, field.READ, k, start + t + CHUNK)
                 if later >= 0:
-                    prefetch_row(off(tensor_row(p, field.U, b, k, later, one), first), one)
+                    prefetch(tensor_row(p, field.B, b, k, later, one), 0)
+                    prefetch(tensor_row(p, field.C, b, k, later, one), 0)
+                    prefetch_row(off(tensor_row(p, field.U, b, k, later, one), first), vectors, one)
                     if fixed(p, field.RANK) == 0:
-                        prefetch_row(off(tensor_row(p, field.DELTA, b, k, later, one), first), one)
+                        prefetch_row(off(tensor_row(p, field.DELTA, b, k, later, one), first), vectors, one)
+
+        for v in range(vectors):
+            here = v * CHUNK * lanes
+            n = 0
+            while n < states:
+                spot = (v * states + n) * lanes
+                if n + 4 <= states:
+                    forward_four(
+                        off(deltas, here), off(inflows, here), off(results, here),
+                        off(decays, spot), off(state, spot), addresses, n, steps, one,
+                    )  # fmt: skip
+                    n += 4
+                else:
+                    forward_one(
+                        off(deltas, here), off(inflows, here), off(results, here),
+                        off(decays, spot), off(state, spot), addresses, n, steps, one,
+                    )  # fmt: skip
+                    n += 1
+
         for t in range(steps):
-            row = row_at(p, field.READ, k, start + t)
-            B, C = nothing, nothing
-            if row >= 0:
-                B = tensor_row(p, field.B, b, k, row, one)
-                C = tensor_row(p, field.C, b, k, row, one)
-            delta = vload(deltas, t * lanes)
-            inflow = vload(inflows, t * lanes)
-            result = vload(skips, t * lanes)
-            for n in range(states):
-                h = power(delta * vload(decays, n * lanes)) * vload(state, n * lanes) + inflow * get(B, n)
-                vstore(state, n * lanes, h)
-                result = result + h * get(C, n)
             position = row_at(p, field.WRITE, k, start + t)
             if position >= 0:
                 put(marks, position, MARKED)
-                if gated:
-                    result = result * vload(gates, position * lanes)
-                store_row(off(image, position * dim), count, work, result, one)
+                target = off(image, position * dim)
+                for v in range(vectors):
+                    result = vload(results, (v * CHUNK + t) * lanes)
+                    if gated:
+                        result = result * vload(gates, (position * vectors + v) * lanes)
+                    store_row(off(target, v * lanes), count - v * lanes, work, result, one)

@@ -10,6 +10,7 @@ backward. The convolution counts 2 for each tap, 2 for its bias and SiLU; twice 
 `lengths`, so that the count of a call is the sum of the counts of its directions.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -121,8 +122,9 @@ def flat(call: ScanCall) -> tuple[Any, ...]:
 
 def scan_call(*arguments: Any) -> ScanCall:
     """The inverse of `flat`."""
-    lengths = tuple(int(length) for length in arguments[12])
-    return ScanCall(*arguments[:12], lengths=lengths, steps=arguments[13], image_length=arguments[14])
+    names = [entry.name for entry in dataclasses.fields(ScanCall)]
+    values = dict(zip(names, arguments, strict=True))
+    return ScanCall(**{**values, "lengths": tuple(int(length) for length in values["lengths"])})
 
 
 def present(gradients: dict[str, Tensor | None], names: Sequence[str], like: Tensor) -> list[Tensor]:

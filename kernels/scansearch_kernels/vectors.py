@@ -5,7 +5,7 @@ A `Vector` is an LLVM vector of `LANES[dtype]` numbers; LLVM splits it into what
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -208,6 +208,55 @@ def total(_: Any, vector: Any) -> Any:
     return vector.dtype(vector), code
 
 
+@intrinsic  # type: ignore[misc]
+def totals(_: Any, pointer: Any) -> Any:
+    """The sums of as many consecutive vectors as a vector has lanes, as one vector."""
+    vector = Vector(pointer.dtype)
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        lanes, kind = vector.lanes, context.get_value_type(vector)
+        halvings = list(_halvings(lanes, 16 * 8 // pointer.dtype.bitwidth))
+        labels = [[entry] * lanes for entry in range(lanes)]
+        for low, _high in halvings:  # where does the sum of each vector end up?
+            labels = [
+                [(x + y)[index] for index in low] for x, y in zip(labels[::2], labels[1::2], strict=True)
+            ]
+        # the vector that ends up in lane i must be vector i
+        order = [0] * lanes
+        for lane, entry in enumerate(labels[0]):
+            order[entry] = lane
+        loaded = []
+        for source in order:
+            place = builder.gep(args[0], [ir.Constant(INT64, lanes * source)], inbounds=True)
+            place = builder.bitcast(place, kind.as_pointer())
+            loaded.append(builder.load(place, align=pointer.dtype.bitwidth // 8))
+        for low, high in halvings:
+            masks = [ir.Constant(ir.VectorType(INT32, lanes), list(mask)) for mask in (low, high)]
+            loaded = [
+                builder.fadd(builder.shuffle_vector(x, y, masks[0]), builder.shuffle_vector(x, y, masks[1]))
+                for x, y in zip(loaded[::2], loaded[1::2], strict=True)
+            ]
+        return loaded[0]
+
+    return vector(pointer), code
+
+
+def _halvings(lanes: int, block: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Shuffles of two vectors whose sum holds both, folded to half their lanes; last within blocks of 16 bytes."""
+    size = lanes // 2
+    while size:
+        span = lanes if size >= block else block
+        low = [
+            vector * lanes + start + inside
+            for block_start in range(0, lanes, span)
+            for vector in (0, 1)
+            for start in range(block_start, block_start + span, 2 * size)
+            for inside in range(size)
+        ]
+        yield low, [index + size for index in low]
+        size //= 2
+
+
 def _arithmetic(method: str) -> Callable[..., Any]:
     @intrinsic
     def operation(_: Any, left: Any, right: Any) -> Any:
@@ -342,14 +391,14 @@ def _base_log(one: Any) -> Any:
     return lambda one: scale
 
 
-@njit
+@njit(forceinline=True)
 def silu_and_slope(z: Any, one: Any) -> Any:
     """z sigmoid(z) and its derivative."""
     gate = sigmoid(z, one)
     return z * gate, gate * (one + z * (one - gate))
 
 
-@njit
+@njit(forceinline=True)
 def sigmoid(z: Any, one: Any) -> Any:
     """1 / (1 + e^-z), without overflow."""
     u = power(vabs(z) * (-base_log(one)))
@@ -357,7 +406,7 @@ def sigmoid(z: Any, one: Any) -> Any:
     return where_positive(z, upper, u * upper)
 
 
-@njit
+@njit(forceinline=True)
 def softplus(z: Any, one: Any) -> Any:
     """log(1 + e^z) as max(z, 0) + log1p(e^-|z|), the latter as 2 atanh(u / (2 + u))."""
     u = power(vabs(z) * (-base_log(one)))
