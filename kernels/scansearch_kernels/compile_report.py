@@ -1,5 +1,11 @@
-"""Compiles the GPU kernels without a GPU and says what each variant costs: registers, spills, shared memory."""
+"""Compiles the GPU kernels without a GPU and says what each variant costs: registers, spills, shared memory.
 
+Run as `python -m scansearch_kernels.compile_report [--arch 90] [--json]`. The variants are those that training
+and inference of the published models launch, in large batches and for one image.
+"""
+
+import argparse
+import json
 import re
 import subprocess
 import tempfile
@@ -16,7 +22,9 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
+from scansearch_kernels import gpu_conv, gpu_plan
 from scansearch_kernels.gpu_launch import Launch
+from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
 
 POINTERS = {
     torch.float64: "*fp64",
@@ -122,3 +130,72 @@ def compile_variant(launch: Launch, arch: int = 90) -> Compiled:
         shared=int(compiled.metadata.shared),
         seconds=time.perf_counter() - began,
     )
+
+
+def launches_of(size: LayerSize, batch: int, dtype: torch.dtype, train: bool) -> list[Launch]:
+    """Every launch of a layer: forward, and with `train` forward that saves states, and backward."""
+    call = size.scan_call(batch, dtype)
+    launches, y, saved = gpu_plan.plan_forward(call, train)
+    if saved is not None:
+        launches += gpu_plan.plan_backward(call, saved, y)[0]
+    conv = size.conv_call(batch, dtype)
+    if conv is not None:
+        forward, y = gpu_conv.plan_forward(conv)
+        launches += forward + (gpu_conv.plan_backward(conv, y)[0] if train else [])
+    return launches
+
+
+def published_variants(
+    batches: Iterable[int] = (128, 1),
+    dtypes: Iterable[torch.dtype] = (torch.bfloat16, torch.float32),
+    train: Iterable[bool] = (True, False),
+) -> list[Launch]:
+    """Every kernel variant that the published models launch; activations in `dtypes`, float32 parameters."""
+    modes = list(train)
+    sizes = [(batch, dtype) for dtype in dtypes for batch in batches]
+    return variants(
+        launch
+        for size in PUBLISHED_SIZES
+        for batch, dtype in sizes
+        for mode in modes
+        for launch in launches_of(size, batch, dtype, mode)
+    )
+
+
+def report(arch: int = 90) -> dict[str, Any]:
+    """Compile all published variants: {"arch", "triton", "ptxas", "count", "kernels": [one dict each]}."""
+    found = [compile_variant(launch, arch) for launch in published_variants()]
+    return {
+        "arch": arch,
+        "triton": triton.__version__,
+        "ptxas": get_ptxas(arch).version,
+        "count": len(found),
+        "kernels": [entry.to_dict() for entry in found],
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The report as lines of text, one per variant."""
+    lines = [f"{'kernel':24}{'registers':>10}{'spills':>8}{'shared':>8}  variant"]
+    for entry in found["kernels"]:
+        switches = [name for name, value in entry["variant"].items() if value is True]
+        types = sorted({kind for kind in entry["variant"].values() if str(kind).startswith("*")})
+        lines.append(
+            f"{entry['kernel']:24}{entry['registers']:10}{entry['spill_stores'] + entry['spill_loads']:8}"
+            f"{entry['shared']:8}  {' '.join(switches + types)}"
+        )
+    return "\n".join([*lines, f"{found['count']} variants for sm_{found['arch']}"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--arch", type=int, default=90, help="compute capability times ten (90: H100, H200)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+    found = report(options.arch)
+    print(json.dumps(found, indent=1) if options.json else table(found))
+
+
+if __name__ == "__main__":
+    main()
