@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scansearch import __version__, engine, runs
+from scansearch.costing import space_costs
 from scansearch.data import ImageData, load_data
 from scansearch.derive import derive
 from scansearch.errors import InputError, RunStopped
@@ -67,7 +68,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What ``scansearch run`` gives. Accuracies are in percent."""
+    """What ``scansearch run`` gives. Accuracies are in percent; ``costs`` are the genotype's totals by measure."""
 
     run: Run
     preferences: Preferences
@@ -75,8 +76,7 @@ class JobResult:
     test_accuracy: float
     validation_accuracy: float
     baseline: tuple[str, float] | None
-    parameters: int
-    flops: int
+    costs: dict[str, float]
 
 
 class Interrupted(RunStopped):
@@ -129,7 +129,14 @@ class _Job:
         self.config, self.space, self.data = config, space, data
         self.accelerator, self.observe = accelerator, observe
         self.writes = accelerator.is_main_process
-        self.task = SearchTask(config, space, data, accelerator)
+        self.costs = space_costs(
+            space,
+            config.variant,
+            image_size=config.image_size,
+            num_classes=len(data.classes),
+            in_chans=data.channels,
+        )
+        self.task = SearchTask(config, space, data, accelerator, costs=self.costs)
         self.run: Run
 
     @classmethod
@@ -144,6 +151,7 @@ class _Job:
             settings = dump_yaml(config.model_dump(mode="json", by_alias=True))
             job.run = Run.create(folder, settings, runs.environment(str(job.accelerator.device), config.seed))
             runs.write_text(folder / "space.yaml", dump_yaml(space.model_dump(mode="json", by_alias=True)))
+            job.costs.save(folder / "costs.json")
         job.accelerator.wait_for_everyone()
         job.run = Run(folder)
         return job
@@ -254,10 +262,9 @@ class _Job:
     def finish(self) -> JobResult:
         """Search, then derive, score on the test split, and write the result."""
         searched = self.search()
-        genotype = derive(searched.preferences, k=self.config.k, space=self.space)
+        genotype = derive(searched.preferences, k=self.config.k, costs=self.costs, space=self.space)
         test = self.task.score_test()
         validation = self.task.score_validation()
-        parameters, flops = model_size(genotype, self.data)
         result = JobResult(
             run=self.run,
             preferences=searched.preferences,
@@ -265,8 +272,7 @@ class _Job:
             test_accuracy=test["accuracy"],
             validation_accuracy=validation["accuracy"],
             baseline=self.data.baseline() if self.data.baseline is not None else None,
-            parameters=parameters,
-            flops=flops,
+            costs=self.costs.of(genotype.layers),
         )
         if self.writes:
             self._write_result(result)
@@ -284,18 +290,6 @@ class _Job:
         moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
         runs.write_figure(folder / "plots" / "trajectories.png", moved)
         runs.write_text(folder / "summary.md", summary_markdown(result, self.config))
-
-
-def model_size(genotype: Genotype, data: ImageData) -> tuple[int, int]:
-    """Parameters of the derived model, and its FLOPs for one image of ``data`` (torch's FlopCounterMode)."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model = genotype.build(
-        num_classes=len(data.classes), in_chans=data.channels, img_size=data.image_size
-    ).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, data.channels, *data.image_size))
-    return sum(p.numel() for p in model.parameters()), int(counter.get_total_flops())
 
 
 @contextmanager

@@ -17,6 +17,12 @@ def human(number: float) -> str:
     return f"{number:g}"
 
 
+def genotype_line(result: JobResult) -> str:
+    """Hash and size of the derived model."""
+    parameters, flops = human(result.costs["params"]), human(result.costs["flops"])
+    return f"genotype {result.genotype.hash}: {parameters} parameters, {flops} FLOPs an image"
+
+
 def next_commands(result: JobResult) -> list[str]:
     """What a user would type next, most likely first."""
     folder = result.run.folder
@@ -37,7 +43,7 @@ def summary_markdown(result: JobResult, config: SearchConfig) -> str:
         lines.append(f"The bar that any network must clear: {name}, {accuracy:.2f} %.")
     lines += [
         "",
-        f"Genotype `{genotype.hash}`: {human(result.parameters)} parameters, {human(result.flops)} FLOPs an image.",
+        f"{genotype_line(result)}.",
         "",
         "| layer | directions | preference | margin |",
         "| ---: | --- | --- | ---: |",

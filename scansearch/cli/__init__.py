@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from scansearch.cli import info
+from scansearch.cli import convert, costs, info
 from scansearch.cli import run as run_command
 from scansearch.errors import InputError, RunStopped
 
@@ -25,6 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run_command.run)
+app.command("costs")(costs.costs)
+app.command("convert")(convert.convert)
 app.command("spaces")(info.spaces)
 app.command("directions")(info.directions)
 app.command("version")(info.version)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from scansearch import engine, pipeline
 from scansearch.cli.info import wide_console
-from scansearch.summary import human, next_commands
+from scansearch.summary import genotype_line, human, next_commands
 
 
 class RunView:
@@ -80,7 +80,8 @@ class RunView:
         left = elapsed / max(1, event.step - self.first) * (self.total - event.step)
         self._line(
             f"epoch {event.epoch + 1}/{self.epochs}  loss {metrics['loss']:.3f}  "
-            f"accuracy {metrics['accuracy']:5.1f} %  validation {metrics['validation_accuracy']:5.1f} %  left {_clock(left)}"
+            f"accuracy {metrics['accuracy']:5.1f} %  validation {metrics['validation_accuracy']:5.1f} %  "
+            f"left {_clock(left)}"
         )
 
     def _line(self, text: str, *, always: bool = False) -> None:
@@ -110,7 +111,7 @@ def print_result(result: pipeline.JobResult) -> None:
         name, accuracy = result.baseline
         lines.append(f"bar to clear: {accuracy:.2f} % ({name})")
     lines += [
-        f"genotype {result.genotype.hash}: {human(result.parameters)} parameters, {human(result.flops)} FLOPs an image",
+        genotype_line(result),
         f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",
         "",
         "next:",
