@@ -10,6 +10,8 @@ import os
 import warnings
 from types import ModuleType
 
+import torch
+
 MODULES = {
     "reference": "scansearch_kernels.reference",
     "cpu": "scansearch_kernels.cpu",
@@ -19,6 +21,7 @@ MODULES = {
 DEFAULTS = {"cpu": "cpu", "cuda": "cuda"}
 VARIABLE = "SCANSEARCH_BACKEND"
 
+loaded: dict[str, ModuleType] = {}  # modules whose backend was found to run
 _said: set[str] = set()
 
 
@@ -27,36 +30,41 @@ def available_backends() -> list[str]:
     return [name for name in MODULES if _missing(name) is None]
 
 
-def pick(backend: str | None, device_type: str) -> ModuleType:
-    """The module that serves a call: the argument, else SCANSEARCH_BACKEND, else the device's default.
+@torch.compiler.assume_constant_result
+def pick(backend: str | None, device_type: str) -> str:
+    """Name of the backend, now in `loaded`: the argument, else SCANSEARCH_BACKEND, else the device's default.
 
     Raises ValueError for an unknown name and RuntimeError for a backend that cannot run here. A device
-    without a default uses the reference, and says so once.
+    without a default uses the reference, and says so once. A compiled graph keeps the choice it was made with.
     """
-    name = backend or os.environ.get(VARIABLE) or None
-    if name is not None:
-        if name not in MODULES:
+    name = backend or os.environ.get(VARIABLE) or DEFAULTS.get(device_type)
+    if name in loaded:
+        return name
+    chosen = backend or os.environ.get(VARIABLE)
+    if chosen:
+        if chosen not in MODULES:
             origin = "backend" if backend else VARIABLE
-            raise ValueError(f"{origin} must be one of {', '.join(MODULES)}, got '{name}'")
-        if (reason := _missing(name)) is not None:
-            raise RuntimeError(f"backend '{name}' cannot run here: {reason}")
-        return importlib.import_module(MODULES[name])
-    name = DEFAULTS.get(device_type)
+            raise ValueError(f"{origin} must be one of {', '.join(MODULES)}, got '{chosen}'")
+        if (reason := _missing(chosen)) is not None:
+            raise RuntimeError(f"backend '{chosen}' cannot run here: {reason}")
+        return chosen
     if name is None or _missing(name) is not None:
         if device_type not in _said:
             _said.add(device_type)
             why = f" ({_missing(name)})" if name else ""
-            warnings.warn(
-                f"no fast kernel for device '{device_type}'{why}: using the reference", stacklevel=3
-            )
-        name = "reference"
-    return importlib.import_module(MODULES[name])
+            text = f"no fast kernel for device '{device_type}'{why}: using the reference"
+            warnings.warn(text, stacklevel=3)
+        _missing("reference")
+        return "reference"
+    return name
 
 
 def _missing(name: str) -> str | None:
     """Why a backend cannot run here, or None if it can."""
     try:
-        importlib.import_module(MODULES[name]).available()
+        module = importlib.import_module(MODULES[name])
+        module.available()
+        loaded[name] = module
     except (ImportError, RuntimeError) as error:
         return str(error)
     return None

@@ -117,7 +117,7 @@ def cache_folder() -> Path | None:
 def _version() -> str:
     """Digest of the kernels' source and of Numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted([*Path(__file__).parent.glob("cpu_*.py"), *Path(__file__).parent.glob("vectors.py")]):
+    for path in sorted([*Path(__file__).parent.glob("cpu_*.py"), *Path(__file__).parent.glob("vector*.py")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -6,19 +6,8 @@ import numpy as np
 from numba import njit
 
 from scansearch_kernels import cpu_layout as field
-from scansearch_kernels.vectors import (
-    at,
-    fixed,
-    get,
-    lane_count,
-    off,
-    prefetch,
-    put,
-    softplus,
-    spread,
-    vload,
-    vstore,
-)
+from scansearch_kernels.vector_math import lane_count, softplus
+from scansearch_kernels.vectors import at, fixed, get, off, prefetch, put, spread, vload, vstore
 
 INT32, INT64, INT8 = np.int32(0), np.int64(0), np.int8(0)
 MARKED = np.int8(1)

@@ -69,7 +69,7 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
         _run("scan_backward", native, max(rows, 1), numbers, slots * groups, 3 * _work(call))
 
     def parameter(partial: Tensor, like: Tensor | None) -> Tensor | None:
-        return None if like is None else partial.sum(0)[..., :dim].to(like.dtype)
+        return None if like is None else partial.sum(0)[..., :dim].to(like.dtype).contiguous()
 
     weight = call.delta_weight
     dA_, dweight_ = parameter(dA, call.A), parameter(dweight, weight)
@@ -119,7 +119,7 @@ def conv_backward(call: ConvCall, dy: Tensor) -> dict[str, Tensor | None]:
     numbers = (1 + 2 * (call.steps + width)) * LANES[dtype]
     if dx.numel():
         _run("conv_backward", native, 0, numbers, slots * tiles, 3 * dy.numel() * width)
-    bias = None if call.bias is None else dbias.sum(0)[..., :dim].to(call.bias.dtype)
+    bias = None if call.bias is None else dbias.sum(0)[..., :dim].to(call.bias.dtype).contiguous()
     return {
         "x": dx.to(call.x.dtype),
         "weight": dweight.sum(0)[..., :dim].transpose(1, 2).contiguous().to(call.weight.dtype),

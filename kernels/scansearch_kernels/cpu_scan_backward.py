@@ -31,18 +31,15 @@ from scansearch_kernels.cpu_rows import (
     zero_unmarked,
 )
 from scansearch_kernels.cpu_scan_states import again_two, reverse_two
+from scansearch_kernels.vector_math import base_log, lane_count, sigmoid, silu_and_slope
 from scansearch_kernels.vectors import (
     address,
     at,
-    base_log,
     fixed,
     get,
     grab,
-    lane_count,
     off,
     put,
-    sigmoid,
-    silu_and_slope,
     spread,
     total,
     totals,

@@ -26,20 +26,8 @@ from scansearch_kernels.cpu_rows import (
     zero_unmarked,
 )
 from scansearch_kernels.cpu_scan_states import forward_four, forward_one
-from scansearch_kernels.vectors import (
-    address,
-    at,
-    fixed,
-    grab,
-    lane_count,
-    off,
-    prefetch,
-    put,
-    silu_and_slope,
-    spread,
-    vload,
-    vstore,
-)
+from scansearch_kernels.vector_math import lane_count, silu_and_slope
+from scansearch_kernels.vectors import address, at, fixed, grab, off, prefetch, put, spread, vload, vstore
 
 CHUNK, TILE = field.CHUNK, field.TILE
 

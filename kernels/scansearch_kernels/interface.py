@@ -58,7 +58,7 @@ def selective_scan(
     call = validation.check_scan(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus, read_order, write_order, lengths, image_length
     )
-    result: Tensor = backends.pick(backend, u.device.type).selective_scan(call)
+    result: Tensor = backends.loaded[backends.pick(backend, u.device.type)].selective_scan(call)
     return result
 
 
@@ -89,5 +89,5 @@ def causal_conv(
         ValueError, RuntimeError: as in `selective_scan`.
     """
     call = validation.check_conv(x, weight, bias, read_order, lengths)
-    result: Tensor = backends.pick(backend, x.device.type).causal_conv(call)
+    result: Tensor = backends.loaded[backends.pick(backend, x.device.type)].causal_conv(call)
     return result
