@@ -1,6 +1,7 @@
 """A data specification -> train, validation and test sets, and the batches of one epoch.
 
-Specifications: ``digits`` (scikit-learn's 1,797 real images) and ``folder:PATH`` (ImageNet layout).
+Specifications: ``digits`` (scikit-learn's 1,797 real images), ``translated-digits`` (the same, pasted somewhere on
+an empty canvas) and ``folder:PATH`` (ImageNet layout).
 
 Randomness is a pure function of (seed, epoch, position): the order of an epoch, and the augmentation of
 each image. So a run that is resumed in the middle of an epoch sees exactly what it would have seen, with
@@ -367,7 +368,14 @@ def _file_split(
     return Split(len(files), read, augments)
 
 
+def _translated(argument: str, size: tuple[int, int]) -> ImageData:
+    from scansearch import data_translated  # which itself needs this module
+
+    return data_translated.read(argument, size)
+
+
 _READERS = {
     "digits": _Reader("digits", needs_argument=False, read=_digits),
+    "translated-digits": _Reader("translated-digits", needs_argument=False, read=_translated),
     "folder": _Reader("folder:PATH", needs_argument=True, read=_folder),
 }

@@ -1,0 +1,114 @@
+"""Train every genotype of the space `vim8-bench` from scratch and append one row per training to a CSV.
+
+    python experiments/vim8_bench.py --processes 2 --seeds 3
+
+Resumable: rows that are there are not trained again. Seeds are the outer loop, so that an interrupted run leaves
+whole seeds. Each training uses one thread. `python experiments/vim8_bench_report.py` makes figures and figure text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from pathlib import Path
+
+TABLE = Path(__file__).resolve().parents[1] / "scansearch" / "tables" / "vim8_bench.csv"
+COLUMNS = ("layer_1", "layer_2", "seed", "test_nll", "test_accuracy", "train_loss", "seconds")
+Job = tuple[str, str, int]
+
+
+def all_jobs(seeds: int) -> list[Job]:
+    """Every (direction of layer 1, of layer 2, seed), seed by seed."""
+    from scansearch.spaces import load_space
+
+    first, second = load_space("vim8-bench").layer_candidates()
+    return [(a, b, seed) for seed in range(seeds) for a, b in itertools.product(first, second)]
+
+
+def done_jobs(table: Path) -> set[Job]:
+    """The jobs that the table holds; a torn last line does not count."""
+    if not table.exists():
+        return set()
+    whole = table.read_text(encoding="utf-8").rpartition("\n")[0]
+    return {(row["layer_1"], row["layer_2"], int(row["seed"])) for row in csv.DictReader(whole.splitlines())}
+
+
+def append(table: Path, row: str) -> None:
+    """Add one line in a single write, after mending a last line that a killed process left without its end."""
+    with open(table, "a+b") as file:
+        file.seek(0)
+        content = file.read()
+        if not content:
+            row = ",".join(COLUMNS) + "\n" + row
+        elif not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+        os.write(file.fileno(), (row + "\n").encode())
+        os.fsync(file.fileno())
+
+
+def train(job: Job) -> str:
+    """One training and its test score as a line of the table."""
+    import torch
+
+    from scansearch import engine
+    from scansearch.brief_training import BriefRecipe, train_briefly
+    from scansearch.data import load_data, seed_everything
+    from scansearch.data_translated import with_validation_in_training
+    from scansearch.genotype import Genotype
+    from scansearch.spaces import load_space
+
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    space = load_space("vim8-bench")
+    data = with_validation_in_training(load_data("translated-digits", image_size=10))
+    *layers, seed = job
+    candidates = space.layer_candidates()[0]
+    # A seed of its own for every training: rows of one seed share no weights and no order of the images.
+    own = 1000 * seed + len(candidates) * candidates.index(layers[0]) + candidates.index(layers[1])
+    seed_everything(own)
+    model = Genotype.of_space(space, [[name] for name in layers]).build(num_classes=10, in_chans=1)
+    train_loss = train_briefly(model, data.train, BriefRecipe(), seed=own)
+    model.eval()
+    accelerator = engine.make_accelerator("cpu", "no")
+    test = engine.score(model, data.test, batch_size=200, accelerator=accelerator)
+    seconds = time.monotonic() - started
+    figures = f"{test['loss']:.5f},{test['accuracy']:.3f},{train_loss:.5f},{seconds:.1f}"
+    return f"{layers[0]},{layers[1]},{seed},{figures}"
+
+
+def results(jobs: list[Job], processes: int) -> Iterator[str]:
+    """Lines of the table as the trainings end."""
+    queue = iter(jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        running = {pool.submit(train, job) for job in itertools.islice(queue, processes)}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(train, job) for job in itertools.islice(queue, len(ended))}
+            for future in ended:
+                yield future.result()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--table", type=Path, default=TABLE)
+    options = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = "1"
+    done = done_jobs(options.table)
+    jobs = [job for job in all_jobs(options.seeds) if job not in done]
+    for row in results(jobs, options.processes):
+        append(options.table, row)
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
