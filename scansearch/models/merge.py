@@ -133,8 +133,9 @@ def plain_sum(y: Tensor, channel: Tensor | None) -> Tensor:
 def gated_sum(y: Tensor, channel: Tensor | None, gates: Tensor) -> Tensor:
     """Sum over directions of gates [directions] * LayerNorm(y * channel), the norm without parameters."""
     y = F.layer_norm(y if channel is None else y * channel.unsqueeze(2), y.shape[-1:], eps=EPSILON)
-    rows = torch.matmul(gates.to(y.dtype), y.flatten(2))
-    return rows.unflatten(-1, y.shape[2:])
+    # As a batched product; torch.matmul of a vector would copy the branches.
+    rows = torch.bmm(gates.to(y.dtype).expand(len(y), 1, -1), y.flatten(2))
+    return rows.unflatten(-1, y.shape[2:]).squeeze(1)
 
 
 def check_gates(gates: LayerGates, directions: int) -> None:
