@@ -8,6 +8,7 @@ two steps.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -193,6 +194,28 @@ def make_accelerator(device: str, mixed_precision: str) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # one process may run several jobs in sequence
     cpu = device == "cpu" or not torch.cuda.is_available()
     return Accelerator(cpu=cpu, mixed_precision=mixed_precision)
+
+
+def on_any_process(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether ``flag`` is true on at least one process; every process must ask."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum") > 0)
+
+
+def check_equal_on_all_processes(accelerator: Accelerator, tensors: Sequence[Tensor], what: str) -> None:
+    """Compare SHA-256 hashes of ``tensors`` over the processes.
+
+    Raises:
+        RunStopped: they differ; naming ``what``.
+    """
+    if accelerator.num_processes == 1:
+        return
+    digest = hashlib.sha256(b"".join(t.detach().cpu().contiguous().numpy().tobytes() for t in tensors)).digest()
+    words = torch.frombuffer(bytearray(digest), dtype=torch.int64).to(accelerator.device)
+    hashes = accelerator.gather(words[None])
+    if not bool((hashes == words).all()):
+        raise RunStopped(f"{what} differ between the processes; the last checkpoint is kept")
 
 
 # --- schedules and parameters ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from scansearch.yaml_io import StrictModel, validate
 class WeightOptions(StrictModel):
     """The supernet's weights: AdamW, linear warm-up by step, cosine to zero."""
 
-    lr: float = Field(default=3e-3, gt=0)
+    lr: float = Field(default=5e-3, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     decay: Literal["mamba", "released"] = "mamba"
     warmup_epochs: float = Field(default=1.0, ge=0)
@@ -65,7 +65,7 @@ class SearchConfig(StrictModel):
     relaxation: str = "softmax"
     update: str = "joint"
     selection: str = "magnitude"
-    epochs: int = Field(default=30, ge=1)
+    epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1, description="micro-batches per step")
     weights: WeightOptions = WeightOptions()

@@ -166,6 +166,7 @@ class SearchTask:
         )
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
+        engine.check_equal_on_all_processes(self.accelerator, self.supernet.alphas, "the architecture parameters")
         validation = self.score_validation()
         chosen = self._top_k()
         self.unchanged_epochs = self.unchanged_epochs + 1 if chosen == self.chosen else 0
