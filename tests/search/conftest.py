@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
 from planted import made_data
 
 from scansearch.data import ImageData

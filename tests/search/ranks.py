@@ -26,7 +26,13 @@ def main(out: str, strategies: list[str]) -> None:
     space = validate(TINY_SPACE, SearchSpace, source="tiny space")
     for strategy in strategies:
         config = search_config(
-            space="tiny-test", strategy=strategy, k=2, epochs=2, batch_size=16, seed=3, alphas={"warmup_epochs": 0}
+            space="tiny-test",
+            strategy=strategy,
+            k=2,
+            epochs=2,
+            batch_size=16,
+            seed=3,
+            alphas={"warmup_epochs": 0},
         )
         accelerator = make_accelerator("cpu", "no")
         task = SearchTask(config, space, made_data(64), accelerator)

@@ -44,7 +44,9 @@ def test_two_processes_learn_the_same_as_one(outcomes, strategy):
     for name in names:
         # AdamW divides by the root of a tiny second moment, which magnifies rounding of weights' first steps.
         tolerance = 1e-5 if ".alpha." in name else 1e-3
-        torch.testing.assert_close(two[name], one[name], atol=tolerance, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            two[name], one[name], atol=tolerance, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_torchrun_writes_one_run_and_talks_once(tiny_space_file, tmp_path):

@@ -36,7 +36,9 @@ def test_sampled_relaxations_activate_exactly_as_many_as_they_say(name, count):
     for seed in range(50):
         for layer in _gates(name, _alphas(), seed=seed):
             assert len(layer.active) == count
-            torch.testing.assert_close(layer.values.detach(), torch.full((count,), 1 / count, dtype=torch.float64))
+            torch.testing.assert_close(
+                layer.values.detach(), torch.full((count,), 1 / count, dtype=torch.float64)
+            )
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
@@ -61,7 +63,9 @@ def test_straight_through_gradient_is_that_of_the_soft_probability(name, active)
     gates = _gates(name, alphas, active=active, temperature=temperature)
     generator = torch.Generator().manual_seed(5)
     for alpha, layer in zip(alphas, gates, strict=True):
-        p = torch.softmax((torch.log_softmax(alpha.detach(), 0) + gumbel_noise(len(alpha), generator)) / temperature, 0)
+        p = torch.softmax(
+            (torch.log_softmax(alpha.detach(), 0) + gumbel_noise(len(alpha), generator)) / temperature, 0
+        )
         for value, i in zip(layer.values, layer.active, strict=True):
             (gradient,) = torch.autograd.grad(value, alpha, retain_graph=True)
             expected = p[i] * ((torch.arange(len(alpha)) == i).double() - p) / temperature

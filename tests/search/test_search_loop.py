@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -63,12 +64,16 @@ def test_a_stop_request_saves_first_and_ends_the_run(make_task):
 def test_a_loss_that_is_not_finite_stops_the_run_before_anything_is_saved(make_task):
     task = make_task()
     events = []
-    with pytest.raises(RunStopped, match="loss is nan at step 3"):
+
+    def poison_after_two_steps():
         for event in engine.drive(task, seed=0):
             events.append(event)
             if isinstance(event, engine.StepDone) and event.step == 2:
                 with torch.no_grad():
                     task.supernet.alphas[0].fill_(math.nan)
+
+    with pytest.raises(RunStopped, match="loss is nan at step 3"):
+        poison_after_two_steps()
     assert max(event.step for event in events) == 2
 
 
@@ -89,7 +94,7 @@ def test_learning_rates_follow_warm_up_and_cosine():
     rates = [engine.cosine(step, 100, 10, 1.0) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 1e-3
 
 

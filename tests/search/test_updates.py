@@ -38,7 +38,9 @@ def test_alpha_gradients_of_the_loss_equal_finite_differences(make_task, one_bat
                 alpha[index] -= 2 * step
                 down = loss()
                 alpha[index] += step
-            assert float((up - down) / (2 * step)) == pytest.approx(float(gradient[index]), rel=1e-5, abs=1e-9)
+            assert float((up - down) / (2 * step)) == pytest.approx(
+                float(gradient[index]), rel=1e-5, abs=1e-9
+            )
 
 
 def test_second_order_gradient_equals_the_exact_one(make_task, one_batch, monkeypatch):
@@ -92,7 +94,9 @@ def test_inactive_branches_and_their_optimizer_state_are_bit_unchanged(make_task
             for number, parameter in enumerate(mixer.branch_parameters()):
                 for branch in range(len(mixer.directions)):
                     key = (layer, number, branch)
-                    moments = [task.weights.state[parameter][m][branch].clone() for m in ("exp_avg", "exp_avg_sq")]
+                    moments = [
+                        task.weights.state[parameter][m][branch].clone() for m in ("exp_avg", "exp_avg_sq")
+                    ]
                     slices[key] = [parameter.detach()[branch].clone(), *moments]
         return slices
 
