@@ -40,7 +40,11 @@ def test_digits_baseline_is_measured_on_the_test_split(digits):
 
 def test_evaluation_visits_every_image_once_on_any_number_of_ranks(digits):
     for ranks in (1, 3):
-        batches = [batch for rank in range(ranks) for batch in evaluation_batches(digits.test, 50, rank=rank, ranks=ranks)]
+        batches = [
+            batch
+            for rank in range(ranks)
+            for batch in evaluation_batches(digits.test, 50, rank=rank, ranks=ranks)
+        ]
         seen = {image.numpy().tobytes() for images, _ in batches for image in images}
         assert sum(len(labels) for _, labels in batches) == digits.test.count
         assert seen == {digits.test.read(i)[0].numpy().tobytes() for i in range(digits.test.count)}
@@ -55,12 +59,20 @@ def test_evaluation_visits_every_image_once_on_any_number_of_ranks(digits):
     seed=st.integers(0, 5),
 )
 @settings(deadline=None)
-def test_batches_do_not_depend_on_where_one_starts_or_on_the_number_of_ranks(count, shares, ranks, batches, start, seed):
+def test_batches_do_not_depend_on_where_one_starts_or_on_the_number_of_ranks(
+    count, shares, ranks, batches, start, seed
+):
     size = shares * ranks
     whole = list(EpochBatches(count, size, batches, seed=seed, epoch=2))
-    assert list(EpochBatches(count, size, batches, seed=seed, epoch=2, start=min(start, batches))) == whole[start:]
-    parts = [list(EpochBatches(count, size, batches, seed=seed, epoch=2, rank=r, ranks=ranks)) for r in range(ranks)]
-    assert [sum(pieces, []) for pieces in zip(*parts, strict=True)] == whole
+    assert (
+        list(EpochBatches(count, size, batches, seed=seed, epoch=2, start=min(start, batches)))
+        == whole[start:]
+    )
+    parts = [
+        list(EpochBatches(count, size, batches, seed=seed, epoch=2, rank=r, ranks=ranks))
+        for r in range(ranks)
+    ]
+    assert [[key for piece in pieces for key in piece] for pieces in zip(*parts, strict=True)] == whole
     # Every pass over the split is a permutation of it.
     indices = [index for batch in whole for _, index in batch]
     for first in range(0, len(indices) - count + 1, count):
@@ -88,7 +100,7 @@ def test_augmented_images_are_the_same_with_and_without_workers(digits):
 def test_training_images_are_shifted_differently_in_every_epoch(digits):
     def image(epoch):
         loader = training_batches(digits.train, 1257, seed=0, epoch=epoch)
-        (images, _), = loader
+        ((images, _),) = loader
         return images.flatten(1).sort(0).values
 
     assert not torch.equal(image(0), image(1))
