@@ -1,26 +1,20 @@
 """The whole job, left to right: search, select, derive, score, and a run folder that holds everything.
 
-The events of :func:`scansearch.engine.drive` are written here, by the main process only. ``observe`` hears
-them too (the command line draws its progress from them).
+:mod:`scansearch.driving` writes what happens on the way, by the main process only; ``observe`` hears it too.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from scansearch import __version__, engine, runs
 from scansearch.costing import space_costs
 from scansearch.data import ImageData, load_data
 from scansearch.derive import derive
-from scansearch.errors import InputError, RunStopped
+from scansearch.driving import Job, Observer
+from scansearch.errors import InputError
 from scansearch.genotype import Genotype, Provenance
 from scansearch.preferences import Preferences
 from scansearch.runs import Run
@@ -34,27 +28,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scansearch.search.supernet import Supernet
-
-Observer = Callable[[object], None]
-
-
-@dataclass(frozen=True)
-class Started:
-    """Announces a run before its first step. ``step`` is where it starts from; 0 for a fresh one."""
-
-    run: Run
-    config: SearchConfig
-    total_steps: int
-    step: int
-    supernet_parameters: int
-    images: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Something that the user should know and that does not stop the run."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -77,14 +50,6 @@ class JobResult:
     validation_accuracy: float
     baseline: tuple[str, float] | None
     costs: dict[str, float]
-
-
-class Interrupted(RunStopped):
-    """SIGINT or SIGTERM: everything is saved. ``signal`` is its number."""
-
-    def __init__(self, number: int, folder: Path) -> None:
-        super().__init__(f"interrupted; saved. Continue with: scansearch run --resume {folder}")
-        self.signal = number
 
 
 def start_search(
@@ -180,62 +145,23 @@ class _Job:
 
     def search(self) -> SearchResult:
         """Train the supernet to the end and save its preferences."""
-        checkpoint = self.run.load_checkpoint()
-        if checkpoint is not None:
-            *state, warnings = checkpoint
-            for warning in warnings:
-                self.observe(Warned(warning))
-            self._warn_about_threads()
-        else:
-            state = None
-        step = state[1]["progress"]["step"] if state else 0
-        if self.writes:
-            self.run.forget_after(step)
-        task = self.task
-        self.observe(
-            Started(
-                self.run,
-                self.config,
-                task.epochs * task.steps_per_epoch,
-                step,
-                sum(p.numel() for p in task.supernet.parameters()),
-                (self.data.train.count, self.data.validation.count, self.data.test.count),
-            )
-        )
-        with _stop_signals() as received:
-            events = engine.drive(
-                task,
-                seed=self.config.seed,
-                rank=self.accelerator.process_index,
-                checkpoint_minutes=self.config.checkpoint_minutes,
-                stop=lambda: bool(received),
-                resume=(state[0], state[1]) if state else None,
-            )
-            for event in events:
-                self._write(event)
-                self.observe(event)
-                if isinstance(event, engine.StopRequested):
-                    raise Interrupted(received[0], self.run.folder)
+        config, task = self.config, self.task
+        Job(
+            run=self.run,
+            task=task,
+            data=self.data,
+            accelerator=self.accelerator,
+            seed=config.seed,
+            checkpoint_minutes=config.checkpoint_minutes,
+            command="run",
+            heading=f"{config.strategy} search of {config.space} on {config.data}",
+            parameters=sum(p.numel() for p in task.supernet.parameters()),
+            observe=self.observe,
+        ).drive()
         preferences = self._select()
         if self.writes:
             preferences.save(self.run.folder / "preferences.json")
         return SearchResult(task.supernet, preferences, self.run)
-
-    def _write(self, event: engine.Event) -> None:
-        if not self.writes:
-            return
-        if isinstance(event, engine.StepDone):
-            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch, **event.metrics})
-        elif isinstance(event, engine.EpochDone):
-            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
-        elif isinstance(event, engine.CheckpointReady):
-            self.run.save_checkpoint(event.step, event.tensors, event.state)
-
-    def _warn_about_threads(self) -> None:
-        threads, now = self.run.environment.get("threads"), torch.get_num_threads()
-        if threads != now:
-            text = f"this run started with {threads} threads and goes on with {now}"
-            self.observe(Warned(f"{text}: the result may differ in the last digits"))
 
     def _select(self) -> Preferences:
         task = self.task
@@ -290,24 +216,3 @@ class _Job:
         moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
         runs.write_figure(folder / "plots" / "trajectories.png", moved)
         runs.write_text(folder / "summary.md", summary_markdown(result, self.config))
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list that it yields; a second SIGINT interrupts at once."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

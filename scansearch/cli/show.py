@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import TracebackType
 
@@ -9,18 +10,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from scansearch import engine, pipeline
+from scansearch import driving, engine, pipeline
 from scansearch.cli.info import wide_console
 from scansearch.summary import genotype_line, human, next_commands
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class RunView:
     """Shows the events of a run; use as a context manager and as the run's observer."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
-        self.console = Console(stderr=True)
-        self.live = self.console.is_terminal and not quiet
+        self.quiet = quiet or not is_main_process()
+        # Under torchrun only the first process talks.
+        self.console = Console(stderr=True, quiet=not is_main_process())
+        self.live = self.console.is_terminal and not self.quiet
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -44,9 +51,9 @@ class RunView:
         self.progress.stop()
 
     def __call__(self, event: object) -> None:
-        if isinstance(event, pipeline.Warned):
+        if isinstance(event, driving.Warned):
             self._line(f"warning: {event.text}", always=True)
-        elif isinstance(event, pipeline.Started):
+        elif isinstance(event, driving.Started):
             self._start(event)
         elif isinstance(event, engine.StepDone):
             if self.live:
@@ -60,19 +67,15 @@ class RunView:
         elif isinstance(event, engine.EpochDone):
             self._epoch(event)
 
-    def _start(self, event: pipeline.Started) -> None:
-        config = event.config
+    def _start(self, event: driving.Started) -> None:
         train, validation, test = event.images
-        self.total, self.first, self.epochs = event.total_steps, event.step, config.epochs
+        self.total, self.first, self.epochs = event.total_steps, event.step, event.epochs
         self.started_at = time.monotonic()
-        self._line(
-            f"{config.strategy} search of {config.space} on {config.data} "
-            f"({train} training, {validation} validation, {test} test images), seed {config.seed}"
-        )
-        self._line(f"supernet: {human(event.supernet_parameters)} parameters; run folder: {event.run.folder}")
+        self._line(f"{event.heading} ({train} training, {validation} validation, {test} test images)")
+        self._line(f"{human(event.parameters)} parameters; run folder: {event.run.folder}")
         if event.step:
             self._line(f"resumed after step {event.step} of {event.total_steps}")
-        self.progress.add_task(f"epoch 1/{config.epochs}", total=self.total, completed=event.step, figures="")
+        self.progress.add_task(f"epoch 1/{event.epochs}", total=self.total, completed=event.step, figures="")
 
     def _epoch(self, event: engine.EpochDone) -> None:
         metrics = event.metrics
@@ -97,6 +100,8 @@ def _clock(seconds: float) -> str:
 
 def print_result(result: pipeline.JobResult) -> None:
     """The table of layers and directions, the figures, and what to type next, on standard output."""
+    if not is_main_process():
+        return
     console = wide_console()
     table = Table("layer", "directions", "preference", box=None, pad_edge=False)
     for layer, names in enumerate(result.genotype.layers):

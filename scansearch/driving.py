@@ -1,0 +1,158 @@
+"""Driving a task into its run folder: what a search and a training do alike around :func:`scansearch.engine.drive`.
+
+The main process writes the events to the folder; ``observe`` hears them too (the command line draws its
+progress from them).
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from scansearch import engine
+from scansearch.errors import RunStopped
+from scansearch.runs import Run
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from scansearch.data import ImageData
+
+Observer = Callable[[object], None]
+
+
+@dataclass(frozen=True)
+class Started:
+    """Announces a run before its first step.
+
+    Attributes:
+        heading: what is done, in words.
+        step: where it starts from; 0 for a fresh run.
+        parameters: of the model that learns.
+        images: number of training, validation and test images.
+    """
+
+    run: Run
+    heading: str
+    epochs: int
+    total_steps: int
+    step: int
+    parameters: int
+    images: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that the user should know and that does not stop the run."""
+
+    text: str
+
+
+class Interrupted(RunStopped):
+    """SIGINT or SIGTERM: everything is saved. ``signal`` is its number, ``command`` what continues the run."""
+
+    def __init__(self, number: int, folder: Path, command: str) -> None:
+        super().__init__(f"interrupted; saved. Continue with: scansearch {command} --resume {folder}")
+        self.signal = number
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task, its data, and the folder that it is driven into.
+
+    ``command`` is the subcommand that resumes it; ``heading`` and ``parameters`` are for :class:`Started`.
+    """
+
+    run: Run
+    task: engine.Task
+    data: ImageData
+    accelerator: Accelerator
+    seed: int
+    checkpoint_minutes: float
+    command: str
+    heading: str
+    parameters: int
+    observe: Observer
+
+    def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
+        """Drive the task to its end, from the folder's newest checkpoint where there is one.
+
+        ``on_epoch`` is called after every epoch, on every process, before the checkpoint of its end is written.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM; a checkpoint was written. RunStopped: as :func:`engine.drive`.
+        """
+        checkpoint = self.run.load_checkpoint()
+        if checkpoint is not None:
+            for warning in [*checkpoint[2], *self._other_threads()]:
+                self.observe(Warned(warning))
+        step = checkpoint[1]["progress"]["step"] if checkpoint else 0
+        task, data = self.task, self.data
+        if self.accelerator.is_main_process:
+            self.run.forget_after(step)
+            data.broken.names.update({r["image"]: r["reason"] for r in self.run.metrics("broken")})
+        images = (data.train.count, data.validation.count, data.test.count)
+        total = task.epochs * task.steps_per_epoch
+        self.observe(Started(self.run, self.heading, task.epochs, total, step, self.parameters, images))
+        with _stop_signals() as received:
+            events = engine.drive(
+                task,
+                seed=self.seed,
+                rank=self.accelerator.process_index,
+                checkpoint_minutes=self.checkpoint_minutes,
+                stop=lambda: engine.on_any_process(self.accelerator, bool(received)),
+                resume=checkpoint[:2] if checkpoint else None,
+            )
+            for event in events:
+                if isinstance(event, engine.EpochDone):
+                    on_epoch(event)
+                if self.accelerator.is_main_process:
+                    self._write(event)
+                self.observe(event)
+                if isinstance(event, engine.StopRequested):
+                    raise Interrupted(
+                        received[0] if received else signal.SIGTERM, self.run.folder, self.command
+                    )
+
+    def _write(self, event: engine.Event) -> None:
+        if isinstance(event, engine.StepDone):
+            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch, **event.metrics})
+        elif isinstance(event, engine.EpochDone):
+            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
+        elif isinstance(event, engine.CheckpointReady):
+            self.run.save_checkpoint(event.step, event.tensors, event.state)
+
+    def _other_threads(self) -> list[str]:
+        threads, now = self.run.environment.get("threads"), torch.get_num_threads()
+        if threads == now:
+            return []
+        text = f"this run started with {threads} threads and goes on with {now}"
+        return [f"{text}: the result may differ in the last digits"]
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list that it yields; a second SIGINT interrupts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: object) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
