@@ -189,8 +189,9 @@ def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _conv_autograd(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
-    dx, dweight, dbias = conv_backward(dy, *ctx.saved_tensors, *ctx.settings)
-    return dx, dweight, None if ctx.saved_tensors[2] is None else dbias, None, None, None
+    tensors = ctx.saved_tensors  # gradient checkpointing lets them be read once only
+    dx, dweight, dbias = conv_backward(dy, *tensors, *ctx.settings)
+    return dx, dweight, None if tensors[2] is None else dbias, None, None, None
 
 
 scan.register_autograd(_scan_autograd, setup_context=_scan_setup)
