@@ -16,6 +16,7 @@ import triton.language as tl
 from scansearch_kernels.gpu_launch import kernel
 from scansearch_kernels.gpu_math import (
     LN2,
+    channel_sums,
     gathered,
     project,
     reached,
@@ -111,7 +112,7 @@ def scan_adjoint_summary(
 @kernel
 def scan_backward(
     dy, u, delta, weight, A, B, C, D, z, bias, read, write, lengths,
-    checkpoints, scratch, memory, carries, du, ddelta, dz, dA, dB, dC, dD, dbias,
+    checkpoints, scratch, memory, stage, carries, du, ddelta, dz, dA, dBC, dD, dbias,
     dy_batch, dy_direction, dy_row, u_batch, u_direction, u_row, delta_batch, delta_direction, delta_row,
     B_batch, B_direction, B_row, C_batch, C_direction, C_row, z_batch, z_row,
     directions, dim, rank, steps, positions, rows_total, blocks, segments, segment_blocks,
@@ -123,7 +124,7 @@ def scan_backward(
     """Gradients of one (batch, segment, direction, channel tile), the last the fastest.
 
     `carries` enters with the adjoint state behind the segment and `dA` with zeros; both are updated in place.
-    dB and dC are per channel tile, [tiles, batch, directions, states, steps] in walking order.
+    dBC [2, tiles, batch, directions, states, steps], gradients of B and C, is per tile and in walking order.
     """
     tiles = tl.cdiv(dim, TILE)
     program = tl.program_id(0).to(tl.int64)
@@ -157,13 +158,14 @@ def scan_backward(
     write += direction * steps
     scratch += program * BLOCK * TILE
     memory += program * (BLOCK // CHUNK) * STATES * TILE
+    stage += program * 2 * STATES_PAD * CHUNK
     carries += chain * STATES * dim
     dA += chain * STATES * dim
     du += lane * rows_total * dim
     ddelta += lane * rows_total * dim
     dz += lane * positions * dim
-    dB += (tile * batches * directions + lane) * STATES * steps
-    dC += (tile * batches * directions + lane) * STATES * steps
+    C_part = tiles * batches * directions * STATES * steps
+    dBC += (tile * batches * directions + lane) * STATES * steps
     if HAS_BIAS:
         shift = tl.load(bias + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)
     if HAS_D:
@@ -244,12 +246,26 @@ def scan_backward(
                 [CHUNK, TILE], dtype=COMPUTE
             )  # of adjoint x decay x state before x A log2(e)
             y_tile = tl.zeros([CHUNK, TILE], dtype=COMPUTE)
+            lanes = tl.arange(0, 32)
+            sum_times = chunk + (lanes >> 1) % CHUNK
+            sum_place = (lanes >> 4) * C_part + sum_times
+            sum_live = (sum_times < end) & (lanes % 2 == 0)
+            # B and C once, transposed: eight steps of a state lie together for the loop below
+            eight = tl.arange(0, CHUNK)
+            corner = states[None, :] * (2 * CHUNK) + eight[:, None]
+            tl.debug_barrier()  # the chunk before is done with the stage
+            B_tile = gathered(B, rows, B_row, states, state_live, STATES == STATES_PAD, COMPUTE)
+            C_tile = gathered(C, rows, C_row, states, state_live, STATES == STATES_PAD, COMPUTE)
+            tl.store(stage + corner, B_tile)
+            tl.store(stage + CHUNK + corner, C_tile)
+            tl.debug_barrier()
             remembered = memory + (chunk - start) // CHUNK * STATES * TILE + local
             for n in range(0, STATES):
                 rate = tl.load(A + n * dim + columns, mask=live, other=0.0)
                 h = tl.load(remembered + n * TILE)
-                B_values = tl.load(B + rows * B_row + n, mask=rows >= 0, other=0.0).to(COMPUTE)
-                C_values = tl.load(C + rows * C_row + n, mask=rows >= 0, other=0.0).to(COMPUTE)
+                staged = tl.multiple_of(stage + n * (2 * CHUNK), 16)
+                B_values = tl.load(staged + eight)
+                C_values = tl.load(staged + CHUNK + eight)
                 B_rows = rows_of(B_values[:, None])
                 C_rows = rows_of(C_values[:, None])
                 before = ()
@@ -282,10 +298,8 @@ def scan_backward(
                     y_tile += stacked(y_rows, CHUNK, TILE)
                 tl.store(carries + n * dim + columns, carry, mask=live)
                 tl.store(dA + n * dim + columns, rate_sum, mask=live)
-                dB_values = tl.sum(stacked(to_B, CHUNK, TILE), axis=1)
-                dC_values = tl.sum(stacked(to_C, CHUNK, TILE), axis=1)
-                tl.store(dB + n * steps + times, dB_values, mask=times < end)
-                tl.store(dC + n * steps + times, dC_values, mask=times < end)
+                sums = channel_sums(stacked(to_B, CHUNK, TILE), stacked(to_C, CHUNK, TILE))
+                tl.store(dBC + n * steps + sum_place, sums, mask=sum_live)
 
             # tiles that the loop over states did not need are read again: registers are scarcer than loads
             u_tile = gathered(u, rows, u_row, columns, live, EVEN, COMPUTE)
@@ -330,11 +344,12 @@ def scan_backward(
 
 @kernel
 def reduce_tiles(
-    parts, result, read, lengths, lanes, directions, steps, rows_total, tiles,
+    parts, result, read, lengths, first, lanes, directions, steps, rows_total, tiles,
     STATES: tl.constexpr, STATES_PAD: tl.constexpr, HAS_READ: tl.constexpr,
 ):  # fmt: skip
-    """Sums [tiles, lanes, states, steps] over tiles into [lanes, rows, states], from walking order to rows.
+    """Sums parts [., lanes, states, steps] over `tiles` tiles from `first` on into result [lanes, rows, states].
 
+    Parts are in walking order.
     One program per (lane = batch x direction, 32 steps).
     """
     times_blocks = tl.cdiv(steps, TIMES)
@@ -348,7 +363,7 @@ def reduce_tiles(
     mask = (states < STATES)[:, None] & (rows >= 0)[None, :]
     total = tl.zeros([STATES_PAD, TIMES], dtype=parts.dtype.element_ty)
     for tile in range(0, tiles):
-        place = (tile * lanes + lane) * STATES * steps + states[:, None] * steps + times[None, :]
+        place = ((first + tile) * lanes + lane) * STATES * steps + states[:, None] * steps + times[None, :]
         total += tl.load(parts + place, mask=mask, other=0.0)
     place = lane * rows_total * STATES + rows[None, :] * STATES + states[:, None]
     tl.store(result + place, total, mask=mask)

@@ -1,7 +1,8 @@
 """Pieces of device code that the GPU kernels share."""
 
-# Device code is Triton's dialect of Python.
-# mypy: disable-error-code="no-untyped-def"
+# Device code is Triton's dialect of Python: tuples grow by `+`.
+# ruff: noqa: RUF005
+# mypy: disable-error-code="no-untyped-def, assignment, misc"
 
 import triton
 import triton.language as tl
@@ -18,9 +19,8 @@ def exponential(x):
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + exp(-x)), from the exponential that cannot overflow."""
-    small = exponential(-tl.abs(x))
-    return tl.where(x >= 0, 1.0, small) / (1.0 + small)
+    """1 / (1 + exp(-x)); an overflowing exponential gives the right limit, 0."""
+    return 1.0 / (1.0 + exponential(-x))
 
 
 @triton.jit
@@ -47,25 +47,77 @@ def softplus(x):
 
 @triton.jit
 def rows_of(tile):
-    """The rows of a [power of 2, width] tile as a tuple; registers are only renamed."""
+    """The rows of a [power of 2, width] tile, at most 32, as a tuple; registers are only renamed."""
     height: tl.constexpr = tile.shape[0]
     width: tl.constexpr = tile.shape[1]
-    if height == 1:
-        return (tl.reshape(tile, [width]),)
-    else:
-        first, second = tl.split(tl.permute(tl.reshape(tile, [2, height // 2, width]), [1, 2, 0]))
-        return rows_of(first) + rows_of(second)
+    parts = (tile,)
+    for level in tl.static_range(5):
+        if height >> level > 1:
+            halves = ()
+            for i in tl.static_range(1 << level):
+                pair = tl.reshape(parts[i], [2, height >> level + 1, width])
+                halves = halves + tl.split(tl.permute(pair, [1, 2, 0]))
+            parts = halves
+    rows = ()
+    for i in tl.static_range(height):
+        rows = rows + (tl.reshape(parts[i], [width]),)
+    return rows
 
 
 @triton.jit
 def stacked(rows, height: tl.constexpr, width: tl.constexpr):
     """The inverse of `rows_of`."""
-    if height == 1:
-        return tl.reshape(rows[0], [1, width])
-    else:
-        first = stacked(rows[: height // 2], height // 2, width)
-        second = stacked(rows[height // 2 :], height // 2, width)
-        return tl.reshape(tl.permute(tl.join(first, second), [2, 0, 1]), [height, width])
+    parts = ()
+    for i in tl.static_range(height):
+        parts = parts + (tl.reshape(rows[i], [1, width]),)
+    for level in tl.static_range(5):
+        if height >> level > 1:
+            pairs = ()
+            for i in tl.static_range(height >> level + 1):
+                pair = tl.permute(tl.join(parts[2 * i], parts[2 * i + 1]), [2, 0, 1])
+                pairs = pairs + (tl.reshape(pair, [2 << level, width]),)
+            parts = pairs
+    return parts[0]
+
+
+@triton.jit
+def halved(tile):
+    """The upper and the lower half of a tile's rows."""
+    height: tl.constexpr = tile.shape[0]
+    width: tl.constexpr = tile.shape[1]
+    return tl.split(tl.permute(tl.reshape(tile, [2, height // 2, width]), [1, 2, 0]))
+
+
+@triton.jit
+def folded(first, second, BIT: tl.constexpr):
+    """Adds lanes that differ in `BIT`, of `first` where it is 0 and of `second` where it is 1: [rows, 32]."""
+    lanes = tl.arange(0, 32)
+    zero = ((lanes & BIT) == 0)[None, :]
+    kept = tl.where(zero, first, second)
+    given = tl.where(zero, second, first)
+    partner = tl.broadcast_to((lanes ^ BIT)[None, :], given.shape)
+    return kept + tl.gather(given, partner, axis=1)
+
+
+@triton.jit
+def channel_sums(first, second):
+    """Sums over channels of two [8, channels] tiles: of row i in lanes 2i and 2i + 1, and in 16 + 2i and so on.
+
+    Each step of the butterfly halves the values that a lane still holds: 16 shuffles where two separate sums
+    take 80. Channels are a multiple of 32, one column of 32 being one warp.
+    """
+    width: tl.constexpr = first.shape[1]
+    first = tl.sum(tl.reshape(first, [8, width // 32, 32]), axis=1)
+    second = tl.sum(tl.reshape(second, [8, width // 32, 32]), axis=1)
+    eight = folded(first, second, 16)
+    upper, lower = halved(eight)
+    four = folded(upper, lower, 8)
+    upper, lower = halved(four)
+    two = folded(upper, lower, 4)
+    upper, lower = halved(two)
+    one = folded(upper, lower, 2)
+    partner = tl.broadcast_to((tl.arange(0, 32) ^ 1)[None, :], one.shape)
+    return tl.reshape(one + tl.gather(one, partner, axis=1), [32])
 
 
 @triton.jit

@@ -223,11 +223,12 @@ def plan_backward(
     tensors: dict[str, Tensor | int] = {
         **partial,
         "dz": partial.get("dz", partial["du"]),
-        "dB": plan.empty(*tiled), "dC": plan.empty(*tiled),
+        "dBC": plan.empty(2, *tiled),
         "dy": dy, "dy_batch": dy.stride(0), "dy_direction": dy.stride(1), "dy_row": dy.stride(2),
         "checkpoints": saved,
         "scratch": plan.empty(plan.programs * block * tile if low_rank else 0),
         "memory": plan.empty(plan.programs * (block // CHUNK.value) * states * tile),
+        "stage": plan.empty(plan.programs * 2 * plan.constants["STATES_PAD"] * CHUNK.value),
         "carries": make(*per_chain, states, dim, dtype=plan.compute, complete=plan.segments > 1),
     }  # fmt: skip
     launches = []
@@ -241,11 +242,12 @@ def plan_backward(
             plan.launch(scan_adjoint_summary, plan.programs, links | only(tensors, scan_adjoint_summary)),
             chain_launch(plan, links, reverse=True),
         ]
-    launches.append(plan.launch(scan_backward, plan.programs, tensors))
+    launches.append(plan.launch(scan_backward, plan.programs, only(tensors, scan_backward)))
     lanes = batch * directions
-    for name in ("dB", "dC"):
+    for half, name in enumerate(("dB", "dC")):
         reduction: dict[str, Tensor | int] = {
-            "parts": tensors[name],
+            "parts": tensors["dBC"],
+            "first": half * plan.tiles,
             "result": partial[name],
             "lanes": lanes,
             "tiles": plan.tiles,
