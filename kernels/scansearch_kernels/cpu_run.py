@@ -15,6 +15,7 @@ ITEMS = 32  # pieces that work is cut into where the shapes allow, whatever the 
 STEP_VECTORS = 9  # vectors of scratch per step of a chunk in the backward
 
 
+@threads.fork_safe
 def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
     """y in the dtype of u, and the state before every chunk of steps (empty unless `keep`)."""
     dtype = compute_dtype(call.tensors())
@@ -34,6 +35,7 @@ def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
     return y.to(call.u.dtype), saved
 
 
+@threads.fork_safe
 def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor | None]:
     """Gradients of all tensors of a call by their names, each in its tensor's dtype; None for absent tensors."""
     dtype = compute_dtype(call.tensors())
@@ -87,6 +89,7 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
     }
 
 
+@threads.fork_safe
 def conv_forward(call: ConvCall) -> Tensor:
     """y in the dtype of x."""
     native, tiles = _conv_call(call, dtype := compute_dtype(call.tensors()))
@@ -103,6 +106,7 @@ def conv_forward(call: ConvCall) -> Tensor:
     return y.to(call.x.dtype)
 
 
+@threads.fork_safe
 def conv_backward(call: ConvCall, dy: Tensor) -> dict[str, Tensor | None]:
     """Gradients of x, weight and bias by their names, each in its tensor's dtype."""
     native, tiles = _conv_call(call, dtype := compute_dtype(call.tensors()))

@@ -9,12 +9,16 @@ does not survive a fork), and while another Python thread has the team.
 import ctypes
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _team = threading.Lock()
 _forked = False
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -35,6 +39,23 @@ def threads_for(items: int, work: int) -> int:
     """Threads for so many items of work and so many elementary steps: torch's number, or 1 where that is better."""
     threads = min(torch.get_num_threads(), items)
     return 1 if threads < 2 or work < 200_000 or _forked else threads
+
+
+def fork_safe(function: Callable[P, R]) -> Callable[P, R]:
+    """Let `function` use one thread in a forked child, where torch's own operations would wait for ever too."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = torch.get_num_threads()
+        if not _forked or before == 1:
+            return function(*args, **kwargs)
+        torch.set_num_threads(1)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            torch.set_num_threads(before)
+
+    return guarded
 
 
 def run(function: int, argument: int, threads: int) -> None:

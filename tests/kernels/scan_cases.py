@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from scansearch_kernels import selective_scan
+from scansearch_kernels.validation import ScanCall, check_scan
 from torch import Tensor
 
 
@@ -31,7 +33,7 @@ class ScanCase:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def arguments(self) -> tuple[dict[str, Any], list[str]]:
-        """Keyword arguments of `selective_scan`, and the names of those that carry gradients (delta twice if low)."""
+        """Keyword arguments of `selective_scan`, and the names of those that carry gradients."""
         draw = torch.Generator().manual_seed(self.seed)
 
         def normal(*shape: int) -> Tensor:
@@ -88,6 +90,39 @@ def random_order(
         where = torch.randperm(steps, generator=draw)[:keep]
         order[direction, where] = torch.randperm(limit, generator=draw)[:keep].int()
     return order
+
+
+def check(**arguments: Any) -> ScanCall:
+    """`check_scan` with the defaults of the public function."""
+    absent = ("D", "z", "delta_bias", "read_order", "write_order", "lengths", "image_length")
+    return check_scan(**{**dict.fromkeys(absent), "delta_softplus": True, **arguments})
+
+
+def gradients(
+    arguments: dict[str, Any], learned: list[str], backend: str, dtype: torch.dtype | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """y and the gradients of a random functional of it, by one backend in one precision."""
+    given, leaves = dict(arguments), []
+    for name in learned:
+        parts = given[name] if isinstance(given[name], tuple) else (given[name],)
+        parts = tuple(part.detach().to(dtype or part.dtype).requires_grad_() for part in parts)
+        given[name] = parts if isinstance(given[name], tuple) else parts[0]
+        leaves += parts
+    y = selective_scan(**given, backend=backend)
+    draw = torch.Generator().manual_seed(99)
+    dy = torch.randn(y.shape, generator=draw, dtype=torch.float64).to(y.dtype)
+    return y.detach(), list(torch.autograd.grad(y, leaves, dy))
+
+
+def relative_error(ours: Tensor, exact: Tensor) -> float:
+    """Largest difference over the largest value."""
+    assert ours.shape == exact.shape
+    if not exact.numel():
+        return 0.0
+    ours, exact = ours.detach().double(), exact.detach().double()
+    difference = float((ours - exact).abs().max())
+    assert difference == difference
+    return difference / max(float(exact.abs().max()), 1e-30)
 
 
 CASES = {

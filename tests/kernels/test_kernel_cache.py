@@ -1,0 +1,103 @@
+"""Compiled kernels on disk, and compiled for lesser processors: each in processes of their own."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+COMPUTE = """
+import json, sys, time, warnings
+sys.path.insert(0, {here!r})
+import torch
+from scan_cases import CASES, gradients, relative_error
+from scansearch_kernels import compiled
+from scansearch_kernels.hardware import instruction_set
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    errors = []
+    for name in ("lengths_orders", "many_channels", "low_rank"):
+        arguments, learned = CASES[name].arguments()
+        y, ours = gradients(arguments, learned, "cpu", torch.float32)
+        exact = gradients(arguments, learned, "reference")
+        errors += [relative_error(a, b) for a, b in zip([y, *ours], [exact[0], *exact[1]], strict=True)]
+folder = compiled.cache_folder()
+print(json.dumps(dict(
+    error=max(errors), folder=folder and str(folder),
+    hits=sum(entry.cache_hits for entry in compiled._compiled.values()),
+    kernels=len(compiled._compiled), said=[str(entry.message) for entry in said], used=instruction_set())))
+"""
+
+
+def compute(**environment: str) -> dict:
+    run = subprocess.run(
+        [sys.executable, "-c", COMPUTE.format(here=str(HERE))],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert run.returncode == 0, run.stderr
+    found: dict = json.loads(run.stdout)
+    assert found["error"] < 1e-5
+    return found
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_the_second_process_finds_what_the_first_compiled(tmp_path: Path) -> None:
+    first = compute(NUMBA_CACHE_DIR=str(tmp_path))
+    assert Path(first["folder"]).is_relative_to(tmp_path)
+    assert first["hits"] == 0
+    kept = files(tmp_path)
+    second = compute(NUMBA_CACHE_DIR=str(tmp_path))
+    assert second["hits"] == second["kernels"] == first["kernels"]
+    assert files(tmp_path) == kept
+
+
+def test_old_versions_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scansearch_kernels import compiled
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    for version in range(6):
+        monkeypatch.setattr(compiled, "_version", lambda version=version: f"version{version}")
+        compiled.cache_folder.__wrapped__()
+    family = next(tmp_path.iterdir())
+    assert len(list(family.iterdir())) == compiled.KEPT_VERSIONS
+    assert (family / "version5").is_dir()
+
+
+def test_unwritable_folders_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scansearch_kernels import compiled
+
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")  # root may write anywhere, but not below a file
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    assert compiled.cache_folder.__wrapped__().is_relative_to(tmp_path / "temporary")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(blocked))
+    with pytest.warns(UserWarning, match="every process compiles"):
+        assert compiled.cache_folder.__wrapped__() is None
+
+
+LESSER = {
+    "AVX2": ("haswell", "-avx512f"),
+    "SSE": ("nehalem", "-avx,-avx2,-avx512f,-fma"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of processors are x86's")
+@pytest.mark.parametrize("used", LESSER)
+def test_right_on_lesser_processors(used: str, tmp_path: Path) -> None:
+    name, features = LESSER[used]
+    found = compute(NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features, NUMBA_CACHE_DIR=str(tmp_path))
+    assert found["used"] == used
