@@ -18,7 +18,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +91,11 @@ class Evolution:
         target = np.concatenate([gain - gain.mean(), np.zeros(len(names))])
         values = iter(np.linalg.lstsq(penalised, target, rcond=None)[0].tolist())
         return [[next(values) for _ in allowed] for allowed in self.candidates]
+
+    def to_json(self) -> str:
+        """Candidates, measure, everything scored, and which of it is the front (as places in that list)."""
+        content = asdict(self) | {"schema": 1, "front": [self.scored.index(one) for one in self.front]}
+        return json.dumps(content, indent=1) + "\n"
 
 
 def evolve(

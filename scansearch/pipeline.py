@@ -10,23 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scansearch import __version__, engine, runs
-from scansearch.costing import space_costs
+from scansearch.costing import full_flops, space_costs
 from scansearch.data import ImageData, load_data
 from scansearch.derive import derive
-from scansearch.driving import Job, Observer
+from scansearch.diagnostics import Diagnosis, diagnose
+from scansearch.driving import Job, Observer, Warned
 from scansearch.errors import InputError
+from scansearch.forecast import Forecast, check_memory, forecast, gibibytes
 from scansearch.genotype import Genotype, Provenance
 from scansearch.preferences import Preferences
 from scansearch.runs import Run
 from scansearch.search.config import SearchConfig, search_config
 from scansearch.search.loop import SearchTask
-from scansearch.selection import select
+from scansearch.selection import magnitude, select
+from scansearch.summary import human, summary_markdown
 from scansearch.spaces import SearchSpace, load_space
 from scansearch.yaml_io import dump_yaml, load_yaml
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from scansearch.evolution import Evolution
     from scansearch.search.supernet import Supernet
 
 
@@ -37,6 +41,7 @@ class SearchResult:
     supernet: Supernet
     preferences: Preferences
     run: Run
+    evolution: Evolution | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class JobResult:
     validation_accuracy: float
     baseline: tuple[str, float] | None
     costs: dict[str, float]
+    diagnosis: Diagnosis
 
 
 def start_search(
@@ -102,6 +108,10 @@ class _Job:
             in_chans=data.channels,
         )
         self.task = SearchTask(config, space, data, accelerator, costs=self.costs)
+        at_once = config.batch_size // (accelerator.num_processes * config.accumulate)
+        image = (data.channels, *data.image_size)
+        self.forecast: Forecast = forecast(self.task.supernet, image, at_once, device=accelerator.device)
+        check_memory(self.forecast, at_once)
         self.run: Run
 
     @classmethod
@@ -155,26 +165,39 @@ class _Job:
             checkpoint_minutes=config.checkpoint_minutes,
             command="run",
             heading=f"{config.strategy} search of {config.space} on {config.data}",
-            parameters=sum(p.numel() for p in task.supernet.parameters()),
+            parameters=self.forecast.parameters,
+            needs=(
+                f"{human(full_flops(task.supernet.backbone, *self.data.image_size))} FLOPs an image, "
+                f"about {gibibytes(self.forecast.step_bytes)} of memory a step "
+                f"({gibibytes(self.forecast.available_bytes)} free)"
+            ),
             observe=self.observe,
-        ).drive()
-        preferences = self._select()
+        ).drive(on_epoch=self._save_gates)
+        selection = select(task)
+        preferences = self._preferences(config.selection, selection.scores)
         if self.writes:
             preferences.save(self.run.folder / "preferences.json")
-        return SearchResult(task.supernet, preferences, self.run)
+            if selection.evolution is not None:
+                runs.write_text(self.run.folder / "evolution.json", selection.evolution.to_json())
+        return SearchResult(task.supernet, preferences, self.run, selection.evolution)
 
-    def _select(self) -> Preferences:
-        task = self.task
-        scores = select(self.config.selection, task.relaxation, task.supernet.alphas, task.validation_loss)
+    def _save_gates(self, event: engine.EpochDone) -> None:
+        """Keep the preferences of an unfinished run up to date, so that it can be derived from."""
+        if self.writes and self.task.relaxation.learns_alphas:
+            gates = magnitude(self.task.relaxation, self.task.supernet.alphas)
+            preferences = self._preferences("magnitude", engine.jsonable(gates))
+            preferences.save(self.run.folder / "preferences.json")
+
+    def _preferences(self, selection: str, scores: list[list[float]]) -> Preferences:
         return Preferences(
             space=self.space.name,
             variant=self.config.variant or self.space.default_variant,
-            selection=self.config.selection,
-            candidates=task.supernet.candidates,
-            scores=tuple(tuple(row) for row in engine.jsonable(scores)),
+            selection=selection,
+            candidates=self.task.supernet.candidates,
+            scores=tuple(tuple(row) for row in scores),
             provenance=Provenance(
                 strategy=self.config.strategy,
-                selection=self.config.selection,
+                selection=selection,
                 data=self.config.data,
                 seeds=(self.config.seed,),
                 epochs=self.config.epochs,
@@ -188,9 +211,21 @@ class _Job:
     def finish(self) -> JobResult:
         """Search, then derive, score on the test split, and write the result."""
         searched = self.search()
-        genotype = derive(searched.preferences, k=self.config.k, costs=self.costs, space=self.space)
+        if searched.evolution is not None:
+            genotype = self._evolved(searched.evolution, searched.preferences)
+        else:
+            genotype = derive(searched.preferences, k=self.config.k, costs=self.costs, space=self.space)
         test = self.task.score_test()
         validation = self.task.score_validation()
+        diagnosis = diagnose(
+            searched.preferences,
+            genotype,
+            self.run.metrics("epoch"),
+            supernet=validation,
+            subnetwork=self.task.score_validation(self.task.supernet.subnetwork(genotype.layers)),
+        )
+        for warning in diagnosis.warnings:
+            self.observe(Warned(warning))
         result = JobResult(
             run=self.run,
             preferences=searched.preferences,
@@ -199,14 +234,24 @@ class _Job:
             validation_accuracy=validation["accuracy"],
             baseline=self.data.baseline() if self.data.baseline is not None else None,
             costs=self.costs.of(genotype.layers),
+            diagnosis=diagnosis,
         )
         if self.writes:
             self._write_result(result)
         return result
 
+    def _evolved(self, evolution: Evolution, preferences: Preferences) -> Genotype:
+        """The sub-network that scored best itself, which the sum of the preferences only approximates."""
+        note = f"lowest validation loss of {len(evolution.scored)} sub-networks with inherited weights"
+        return Genotype.of_space(
+            self.space,
+            evolution.best.layers,
+            variant=preferences.variant,
+            provenance=preferences.provenance.model_copy(update={"note": note}),
+        )
+
     def _write_result(self, result: JobResult) -> None:
         from scansearch.plots import preferences_figure, trajectories_figure
-        from scansearch.summary import summary_markdown
 
         folder = self.run.folder
         result.genotype.save(folder / "genotype.yaml")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from scansearch.evolution import Evolution, evolve
 from scansearch.models.merge import LayerGates
 from scansearch.search.relaxations import Relaxation, expected_gates
+
+if TYPE_CHECKING:
+    from scansearch.search.loop import SearchTask
 
 Score = Callable[[Sequence[LayerGates]], float]
 
@@ -44,10 +50,37 @@ def perturbation(relaxation: Relaxation, alphas: Sequence[Tensor], loss: Score) 
     return layers
 
 
-def select(method: str, relaxation: Relaxation, alphas: Sequence[Tensor], loss: Score) -> list[Tensor]:
-    """Scores [candidates] per layer by the selection called ``method``."""
-    if method == "magnitude":
-        return magnitude(relaxation, alphas)
-    if method == "perturbation":
-        return perturbation(relaxation, alphas, loss)
-    raise ValueError(f"unknown selection {method!r} (allowed: magnitude, perturbation)")
+@dataclass(frozen=True)
+class Selection:
+    """Scores [layers, candidates], larger = wanted more, and the sub-networks that ``evolution`` scored."""
+
+    scores: list[list[float]]
+    evolution: Evolution | None = None
+
+
+def select(task: SearchTask) -> Selection:
+    """The selection that ``task.config`` names, on the validation split.
+
+    ``evolution`` searches the sub-networks of ``task.config.k`` directions per layer; its scores are what each
+    candidate adds there (:meth:`Evolution.marginal_scores`).
+    """
+    config, alphas, loss = task.config, task.supernet.alphas, task.validation_loss
+    if config.selection == "magnitude":
+        return Selection(_lists(magnitude(task.relaxation, alphas)))
+    if config.selection == "perturbation":
+        return Selection(_lists(perturbation(task.relaxation, alphas, loss)))
+    assert config.selection == "evolution"
+    found = evolve(
+        task.supernet.candidates,
+        lambda layers: loss(task.supernet.subnetwork(layers)),
+        k=config.k,
+        costs=task.costs,
+        evaluations=config.evolution.evaluations,
+        population=config.evolution.population,
+        seed=config.seed,
+    )
+    return Selection(found.marginal_scores(), found)
+
+
+def _lists(layers: Sequence[Tensor]) -> list[list[float]]:
+    return [layer.tolist() for layer in layers]

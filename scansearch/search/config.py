@@ -48,6 +48,13 @@ class Temperature(StrictModel):
         return self.start * (self.end / self.start) ** progress
 
 
+class EvolutionOptions(StrictModel):
+    """Selection ``evolution``: how many sub-networks are scored, and how many survive a generation."""
+
+    evaluations: int = Field(default=100, ge=1)
+    population: int = Field(default=20, ge=2)
+
+
 class SearchConfig(StrictModel):
     """What one search does. ``strategy`` names a triple; the three axes may be set one by one.
 
@@ -65,12 +72,13 @@ class SearchConfig(StrictModel):
     relaxation: str = "softmax"
     update: str = "joint"
     selection: str = "magnitude"
-    epochs: int = Field(default=20, ge=1)
+    epochs: int = Field(default=15, ge=1)
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1, description="micro-batches per step")
     weights: WeightOptions = WeightOptions()
     alphas: AlphaOptions = AlphaOptions()
     temperature: Temperature = Temperature()
+    evolution: EvolutionOptions = EvolutionOptions()
     early_stop_epochs: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
@@ -105,7 +113,7 @@ class SearchConfig(StrictModel):
         if self.relaxation == "uniform" and self.selection == "magnitude":
             raise ValueError(
                 "relaxation 'uniform' learns no alphas, so selection 'magnitude' has nothing to read: "
-                "use 'perturbation'"
+                "use 'perturbation' or 'evolution'"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(

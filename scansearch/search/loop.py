@@ -58,7 +58,7 @@ class SearchTask:
         *,
         costs: Costs | None = None,
     ) -> None:
-        self.config, self.data, self.accelerator = config, data, accelerator
+        self.config, self.data, self.accelerator, self.costs = config, data, accelerator, costs
         if data.train.count < config.batch_size:
             raise InputError(
                 f"batch size {config.batch_size} is larger than the {data.train.count} training images of {data.spec!r}"
@@ -166,7 +166,9 @@ class SearchTask:
         )
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
-        engine.check_equal_on_all_processes(self.accelerator, self.supernet.alphas, "the architecture parameters")
+        engine.check_equal_on_all_processes(
+            self.accelerator, self.supernet.alphas, "the architecture parameters"
+        )
         validation = self.score_validation()
         chosen = self._top_k()
         self.unchanged_epochs = self.unchanged_epochs + 1 if chosen == self.chosen else 0
@@ -202,9 +204,9 @@ class SearchTask:
 
     # --- scoring ---
 
-    def score_validation(self) -> engine.Metrics:
-        """Loss and accuracy of the supernet with its expected gates on the validation split."""
-        return self._score(self.data.validation)
+    def score_validation(self, gates: Sequence[LayerGates] | None = None) -> engine.Metrics:
+        """Loss and accuracy of the supernet on the validation split, by default with its expected gates."""
+        return self._score(self.data.validation, gates)
 
     def score_test(self) -> engine.Metrics:
         """The same on the test split; meant to be called once, at the end."""
@@ -212,7 +214,7 @@ class SearchTask:
 
     def validation_loss(self, gates: Sequence[LayerGates]) -> float:
         """Mean validation loss (nats) of the supernet under ``gates``."""
-        return self._score(self.data.validation, gates)["loss"]
+        return self.score_validation(gates)["loss"]
 
     def _score(self, split: Split, gates: Sequence[LayerGates] | None = None) -> engine.Metrics:
         self.supernet.eval()

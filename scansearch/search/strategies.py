@@ -7,7 +7,7 @@ from typing import Any
 
 RELAXATIONS = ("softmax", "gumbel_topk", "gdas", "sigmoid", "uniform")
 UPDATES = ("joint", "bilevel", "unrolled", "fair")
-SELECTIONS = ("magnitude", "perturbation")
+SELECTIONS = ("magnitude", "perturbation", "evolution")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,6 @@ STRATEGIES = {
     "darts2": Strategy("softmax", "unrolled", "magnitude", "DARTS second order, arXiv 1806.09055"),
     "gdas": Strategy("gdas", "bilevel", "magnitude", "GDAS, arXiv 1910.04465", (10.0, 0.1)),
     "topk": Strategy("gumbel_topk", "joint", "magnitude", "Gumbel top-k, arXiv 1903.06059", (1.0, 0.5)),
-    "spos": Strategy("uniform", "joint", "perturbation", "single path one-shot, arXiv 1904.00420"),
+    "spos": Strategy("uniform", "joint", "evolution", "single path one-shot, arXiv 1904.00420"),
     "fair": Strategy("uniform", "fair", "perturbation", "FairNAS, arXiv 1907.01845"),
 }

@@ -38,6 +38,15 @@ CHANGES = {
     "alphas.warmup_epochs": ({}, {"alphas": {"warmup_epochs": 2}}),
     "alphas.entropy_weight": ({}, {"alphas": {"entropy_weight": 1.0}}),
     "alphas.cost_weight": ({}, {"alphas": {"cost_weight": 10.0}}),
+    # Of 36 genotypes.
+    "evolution.evaluations": (
+        {"strategy": "spos", "evolution": {"evaluations": 8}},
+        {"strategy": "spos", "evolution": {"evaluations": 9}},
+    ),
+    "evolution.population": (
+        {"strategy": "spos", "evolution": {"evaluations": 20, "population": 2}},
+        {"strategy": "spos", "evolution": {"evaluations": 20, "population": 10}},
+    ),
     "temperature.start": ({}, {"temperature": {"start": 5.0, "end": 1.0}}),
     "temperature.end": ({}, {"temperature": {"start": 1.0, "end": 0.2}}),
     "temperature.schedule": (
@@ -73,8 +82,7 @@ def outcome(make_task, tiny_space, options):
     losses = [
         e.metrics["loss"] for e in engine.drive(task, seed=task.config.seed) if isinstance(e, engine.StepDone)
     ]
-    scores = select(task.config.selection, task.relaxation, task.supernet.alphas, task.validation_loss)
-    return losses, torch.cat([s.double() for s in scores])
+    return losses, torch.tensor(select(task).scores).flatten()
 
 
 def _fields(model, prefix=""):
