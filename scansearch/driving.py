@@ -36,6 +36,7 @@ class Started:
         heading: what is done, in words.
         step: where it starts from; 0 for a fresh run.
         parameters: of the model that learns.
+        needs: what a step will cost, in words; may be empty.
         images: number of training, validation and test images.
     """
 
@@ -45,6 +46,7 @@ class Started:
     total_steps: int
     step: int
     parameters: int
+    needs: str
     images: tuple[int, int, int]
 
 
@@ -67,7 +69,7 @@ class Interrupted(RunStopped):
 class Job:
     """One task, its data, and the folder that it is driven into.
 
-    ``command`` is the subcommand that resumes it; ``heading`` and ``parameters`` are for :class:`Started`.
+    ``command`` is the subcommand that resumes it; ``heading``, ``parameters`` and ``needs`` are for :class:`Started`.
     """
 
     run: Run
@@ -80,6 +82,7 @@ class Job:
     heading: str
     parameters: int
     observe: Observer
+    needs: str = ""
 
     def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
         """Drive the task to its end, from the folder's newest checkpoint where there is one.
@@ -100,7 +103,9 @@ class Job:
             data.broken.names.update({r["image"]: r["reason"] for r in self.run.metrics("broken")})
         images = (data.train.count, data.validation.count, data.test.count)
         total = task.epochs * task.steps_per_epoch
-        self.observe(Started(self.run, self.heading, task.epochs, total, step, self.parameters, images))
+        self.observe(
+            Started(self.run, self.heading, task.epochs, total, step, self.parameters, self.needs, images)
+        )
         with _stop_signals() as received:
             events = engine.drive(
                 task,
@@ -110,16 +115,29 @@ class Job:
                 stop=lambda: engine.on_any_process(self.accelerator, bool(received)),
                 resume=checkpoint[:2] if checkpoint else None,
             )
-            for event in events:
-                if isinstance(event, engine.EpochDone):
-                    on_epoch(event)
-                if self.accelerator.is_main_process:
-                    self._write(event)
-                self.observe(event)
-                if isinstance(event, engine.StopRequested):
-                    raise Interrupted(
-                        received[0] if received else signal.SIGTERM, self.run.folder, self.command
-                    )
+            try:
+                for event in events:
+                    step = event.step
+                    if isinstance(event, engine.EpochDone):
+                        on_epoch(event)
+                    if self.accelerator.is_main_process:
+                        self._write(event)
+                    self.log_broken(step)
+                    self.observe(event)
+                    if isinstance(event, engine.StopRequested):
+                        raise Interrupted(
+                            received[0] if received else signal.SIGTERM, self.run.folder, self.command
+                        )
+            except RunStopped:
+                self.log_broken(step)
+                raise
+
+    def log_broken(self, step: int) -> None:
+        """Write down and show the images that were skipped since the last call."""
+        for name, reason in self.data.broken.take_fresh():
+            if self.accelerator.is_main_process:
+                self.run.log({"kind": "broken", "step": step, "image": name, "reason": reason})
+            self.observe(Warned(f"skipped image {name!r}, which cannot be read: {reason}"))
 
     def _write(self, event: engine.Event) -> None:
         if isinstance(event, engine.StepDone):

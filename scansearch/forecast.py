@@ -101,5 +101,5 @@ def available_bytes(device: torch.device) -> int:
 
 
 def gibibytes(count: float) -> str:
-    """Bytes as ``1.5 GiB``."""
-    return f"{count / 2**30:.1f} GiB"
+    """Bytes as ``1.5 GiB``, or ``340 MiB`` below one."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

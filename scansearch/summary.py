@@ -45,19 +45,24 @@ def summary_markdown(result: JobResult, config: SearchConfig) -> str:
         "",
         f"{genotype_line(result)}.",
         "",
-        "| layer | directions | preference | margin |",
-        "| ---: | --- | --- | ---: |",
+        "| layer | directions | preference | margin | noise | entropy |",
+        "| ---: | --- | --- | ---: | ---: | ---: |",
     ]
-    for layer, names in enumerate(genotype.layers):
-        ranked = preferences.ranked(layer)
-        scores = dict(ranked)
-        left_out = [score for name, score in ranked if name not in names]
-        margin = f"{min(scores[name] for name in names) - max(left_out):+.4f}" if left_out else ""
+    for layer, (names, told) in enumerate(zip(genotype.layers, result.diagnosis.layers, strict=True)):
+        scores = dict(preferences.ranked(layer))
         values = " ".join(f"{scores[name]:.3f}" for name in names)
-        lines.append(f"| {layer + 1} | {' '.join(names)} | {values} | {margin} |")
+        margin, noise = (f"{x:+.4f}" if x is not None else "" for x in (told.margin, told.noise))
+        row = (str(layer + 1), " ".join(names), values, margin, noise.lstrip("+"), f"{told.entropy:.3f}")
+        lines.append(f"| {' | '.join(row)} |")
+    gaps = result.diagnosis.gaps
     lines += [
         "",
-        "Margin: the least preferred chosen direction over the most preferred one left out.",
+        "Margin: the least preferred chosen direction over the most preferred one left out; noise: its standard",
+        "deviation over the last epochs. Entropy of the gates: 1 is undecided, 0 is one-hot.",
+        "",
+        "Discretisation gap (supernet minus the sub-network with inherited weights, on validation): "
+        f"{gaps['accuracy']:+.2f} points of accuracy, {gaps['loss']:+.4f} nats of loss.",
+        *(f"\nWarning: {warning}" for warning in result.diagnosis.warnings),
         "",
         "![preferences](plots/preferences.png)",
         "",

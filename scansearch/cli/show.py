@@ -15,6 +15,9 @@ from scansearch.cli.info import wide_console
 from scansearch.summary import genotype_line, human, next_commands
 
 
+_STEPS_TO_ESTIMATE = 5
+
+
 def is_main_process() -> bool:
     """Whether this is the only process, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
@@ -39,7 +42,7 @@ class RunView:
         )
         self.total = self.first = 0
         self.epochs = 0
-        self.started_at = time.monotonic()
+        self.started_at = self.first_step_at = time.monotonic()
 
     def __enter__(self) -> RunView:
         self.progress.start()
@@ -56,6 +59,7 @@ class RunView:
         elif isinstance(event, driving.Started):
             self._start(event)
         elif isinstance(event, engine.StepDone):
+            self._estimate(event)
             if self.live:
                 figures = f"loss {event.metrics['loss']:.3f}  accuracy {event.metrics['accuracy']:5.1f} %"
                 self.progress.update(
@@ -72,10 +76,23 @@ class RunView:
         self.total, self.first, self.epochs = event.total_steps, event.step, event.epochs
         self.started_at = time.monotonic()
         self._line(f"{event.heading} ({train} training, {validation} validation, {test} test images)")
-        self._line(f"{human(event.parameters)} parameters; run folder: {event.run.folder}")
+        needs = f", {event.needs}" if event.needs else ""
+        self._line(f"{human(event.parameters)} parameters{needs}")
+        self._line(f"run folder: {event.run.folder}")
         if event.step:
             self._line(f"resumed after step {event.step} of {event.total_steps}")
         self.progress.add_task(f"epoch 1/{event.epochs}", total=self.total, completed=event.step, figures="")
+
+    def _estimate(self, event: engine.StepDone) -> None:
+        """After a few steps, how long the run will take; the first step is left out, for it compiles kernels."""
+        done = event.step - self.first
+        if done == 1:
+            self.first_step_at = time.monotonic()
+        elif done == 1 + _STEPS_TO_ESTIMATE:
+            each = (time.monotonic() - self.first_step_at) / _STEPS_TO_ESTIMATE
+            self._line(
+                f"about {_clock(each * (self.total - event.step))} for {self.total - event.step} steps"
+            )
 
     def _epoch(self, event: engine.EpochDone) -> None:
         metrics = event.metrics
