@@ -211,7 +211,9 @@ def check_equal_on_all_processes(accelerator: Accelerator, tensors: Sequence[Ten
     """
     if accelerator.num_processes == 1:
         return
-    digest = hashlib.sha256(b"".join(t.detach().cpu().contiguous().numpy().tobytes() for t in tensors)).digest()
+    digest = hashlib.sha256(
+        b"".join(t.detach().cpu().contiguous().numpy().tobytes() for t in tensors)
+    ).digest()
     words = torch.frombuffer(bytearray(digest), dtype=torch.int64).to(accelerator.device)
     hashes = accelerator.gather(words[None])
     if not bool((hashes == words).all()):
@@ -301,6 +303,8 @@ def score(
         )
     totals = accelerator.reduce(totals, reduction="sum")
     loss, correct, count = totals.tolist()
+    if count == 0:
+        raise RunStopped("no image of a split can be read")
     return {"loss": loss / count, "accuracy": 100 * correct / count}
 
 
