@@ -1,6 +1,6 @@
 """The backbones: LocalVim and LocalVMamba over any scan directions; importing registers them with timm."""
 
-from scansearch.models import registry as _registry  # noqa: F401  (registers the timm names)
+from scansearch.models import families as _families  # noqa: F401  (registers the timm names)
 from scansearch.models.build import build_model
 from scansearch.models.local_vim import LocalVim
 from scansearch.models.local_vmamba import LocalVMamba

@@ -56,24 +56,28 @@ def feature_indices(depth: int) -> tuple[int, ...]:
     return tuple(depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4) if depth * quarter >= 4)
 
 
-def _create(name: str, pretrained: bool, genotype: Any = None, **kwargs: Any) -> nn.Module:
-    published = PUBLISHED[name]
-    layers = published.layers if genotype is None else genotype_layers(genotype, name)
-    arguments = published.arguments | kwargs
-    plain = published.family == "local_vim" and not arguments.get("pyramid", False)
+def create(name: str, family: str, layers: Layers, pretrained: bool, **arguments: Any) -> nn.Module:
+    """A model for timm's entrypoint ``name``: of ``family``, scanning ``layers``, ``arguments`` as timm passes them."""
+    plain = family == "local_vim" and not arguments.get("pyramid", False)
     indices = feature_indices(len(layers)) if plain else (0, 1, 2, 3)
     if arguments.get("features_only", False) and "feature_levels" not in arguments:
         wanted: int | Sequence[int] = arguments.get("out_indices", indices)
         wanted = range(-wanted, 0) if isinstance(wanted, int) else wanted
         # Maps get a LayerNorm that learns; the pyramid's are all made from the last layer.
-        arguments["feature_levels"] = tuple(wanted) if plain or published.family == "local_vmamba" else ()
+        arguments["feature_levels"] = tuple(wanted) if plain or family == "local_vmamba" else ()
 
     def make(**rest: Any) -> nn.Module:
-        return build_model(published.family, layers, **rest)
+        return build_model(family, layers, **rest)
 
     return build_model_with_cfg(
         make, name, pretrained, feature_cfg={"out_indices": indices, "feature_cls": "getter"}, **arguments
     )
+
+
+def _create(name: str, pretrained: bool, genotype: Any = None, **kwargs: Any) -> nn.Module:
+    published = PUBLISHED[name]
+    layers = published.layers if genotype is None else genotype_layers(genotype, name)
+    return create(name, published.family, layers, pretrained, **(published.arguments | kwargs))
 
 
 def _register(name: str) -> Callable[..., nn.Module]:
