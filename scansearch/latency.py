@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,17 +18,64 @@ from scansearch.costing import Place, model_costs, places
 from scansearch.costs import Costs, CostTable
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
-from scansearch.models.mixers import DirectionalSSM, LocalVimMixer
+from scansearch.models.mixers import DirectionalSSM, LocalVimMixer, LocalVMambaMixer
 
 WARM_UP = 3
-_measured: dict[tuple[object, ...], tuple[float, float]] = {}
+CLEAR = 0.25  # largest noise, as a share of the figure, with which a figure is kept
 
 
 def device_name(device: torch.device) -> str:
-    """The device in words, with the thread count on a CPU, because latency depends on it."""
+    """The device in words, with the number of threads on a CPU, because latency depends on it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({torch.get_num_threads()} threads)"
+    if device.type != "cpu":
+        return str(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+class LatencyCache:
+    """Figures measured before, by device and by everything that a layer's latency depends on.
+
+    Args:
+        path: JSON file that keeps them between processes; None keeps them in memory. A file that cannot be read is
+            taken as empty, and one that cannot be written is not: measuring again is all that it costs.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.figures: dict[str, tuple[float, float]] = {}
+        try:
+            stored = json.loads(path.read_text()) if path is not None else {}
+            self.figures = {key: (float(figure), float(noise)) for key, (figure, noise) in stored.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            pass
+
+    def save(self) -> None:
+        """Write the figures that stand out of their noise, atomically; the others are better measured again."""
+        from scansearch.runs import write_text
+
+        if self.path is not None:
+            clear = {key: pair for key, pair in self.figures.items() if pair[1] <= CLEAR * pair[0]}
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_text(self.path, json.dumps(clear, indent=1, sort_keys=True) + "\n")
+            except (OSError, InputError):
+                pass
+
+
+def default_cache() -> Path:
+    """Where the command line keeps measured figures: below the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "scansearch" / "latency.json"
 
 
 def with_directions(mixer: DirectionalSSM, branches: tuple[int, ...]) -> DirectionalSSM:
@@ -50,17 +101,25 @@ def _stopwatch(device: torch.device) -> Callable[[Callable[[], object]], float]:
 
 
 def _branch_ms(
-    place: Place, branch: int, device: torch.device, batch: int, repeats: int
+    place: Place, branch: int, device: torch.device, batch: int, repeats: int, known: LatencyCache
 ) -> tuple[float, float]:
     """Median extra milliseconds of running a branch twice rather than once, and that median's deviation."""
     mixer = place.mixer
-    key = (
-        device_name(device), type(mixer), mixer.window_padding, mixer.directions[branch], place.height, place.width,
-        mixer.in_proj.weight.shape, mixer.A_log.shape[1:], mixer.dt_rank, repr(mixer.merge.attention),
-        place.extra, batch, repeats,
+    if isinstance(mixer, LocalVimMixer):
+        taps = mixer.conv_weight.shape[-1]
+    else:
+        assert isinstance(mixer, LocalVMambaMixer)
+        taps = mixer.conv2d.kernel_size[0]
+    parts = (
+        device_name(device), f"torch {torch.__version__}", os.environ.get("SCANSEARCH_BACKEND", "default backend"),
+        type(mixer).__name__, mixer.directions[branch], mixer.window_padding, f"{place.height}x{place.width}",
+        f"class token {place.extra}", f"model dim {mixer.in_proj.in_features}", f"dim {mixer.dim}",
+        f"states {mixer.states}", f"rank {mixer.dt_rank}", f"taps {taps}",
+        f"attention {mixer.merge.attention_kind}", f"batch {batch}", f"repeats {repeats}",
     )  # fmt: skip
-    if key in _measured:
-        return _measured[key]
+    key = "; ".join(parts)
+    if key in known.figures:
+        return known.figures[key]
     once, twice = (with_directions(mixer, (branch,) * count).to(device).eval() for count in (1, 2))
     model_dim = mixer.in_proj.weight.shape[1]
     if isinstance(mixer, LocalVimMixer):
@@ -76,8 +135,8 @@ def _branch_ms(
     differences = [1e3 * (-seconds(calls[0]) + seconds(calls[1])) / batch for _ in range(repeats)]
     median = statistics.median(differences)
     spread = 1.4826 * statistics.median(abs(value - median) for value in differences)
-    _measured[key] = max(median, 0.0), 1.2533 * spread / repeats**0.5
-    return _measured[key]
+    known.figures[key] = max(median, 0.0), 1.2533 * spread / repeats**0.5
+    return known.figures[key]
 
 
 @torch.inference_mode()
@@ -89,19 +148,21 @@ def measure_costs(
     device: str | torch.device = "cpu",
     batch: int = 1,
     repeats: int = 21,
+    cache: LatencyCache | None = None,
     space: str | None = None,
     variant: str | None = None,
 ) -> Costs:
     """``model_costs`` with the latency of inference on ``device``, in milliseconds an image.
 
     A direction's figure is the median difference between its layer with that branch twice and once; layers of
-    equal shape are measured once in a process. The fixed part is what a model with one direction in every layer
-    takes beyond those.
+    equal shape are measured once, and not again where ``cache`` knows them. The fixed part is what a model with
+    one direction in every layer takes beyond those.
 
     Args:
         model: as in ``model_costs``, with real weights; it is not changed.
         batch: images at a time.
         repeats: timed runs of each, after a warm-up.
+        cache: figures measured before, to which new ones are added.
 
     Raises:
         InputError: a device that is not there, fewer than 3 repeats, or a batch below 1.
@@ -112,8 +173,12 @@ def measure_costs(
     if repeats < 3 or batch < 1:
         raise InputError(f"repeats {repeats} must be at least 3 and batch {batch} at least 1")
     costs = model_costs(model, height, width, space=space, variant=variant)
+    known = cache if cache is not None else LatencyCache()
     cells = [
-        [_branch_ms(place, branch, device, batch, repeats) for branch in range(len(place.mixer.directions))]
+        [
+            _branch_ms(place, branch, device, batch, repeats, known)
+            for branch in range(len(place.mixer.directions))
+        ]
         for place in places(model, height, width)
     ]
     table = tuple(tuple(figure for figure, _ in row) for row in cells)

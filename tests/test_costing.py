@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from scansearch.costing import full_flops, model_costs, released_flops, space_costs
 from scansearch.costs import Costs
-from scansearch.latency import _measured, measure_costs
+from scansearch.latency import LatencyCache, default_cache, measure_costs
 from scansearch.models import build_model
 from scansearch.models.published import CANDIDATES, PUBLISHED
 from scansearch.spaces import load_space
@@ -138,24 +138,52 @@ def test_costs_of_a_space_are_those_of_its_derived_models() -> None:
 def test_latency_is_measured_with_its_noise_once_for_each_shape(family: str) -> None:
     model = small(family, [("h", "w2", "v")] * 3)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    _measured.clear()
-    costs = measure_costs(model, 20, 20, repeats=5)
-    assert len(_measured) == 3 * (1 if family == "local_vim" else 2)
+    cache = LatencyCache()
+    costs = measure_costs(model, 20, 20, repeats=5, cache=cache)
+    assert len(cache.figures) == 3 * (1 if family == "local_vim" else 2)
     assert costs.device is not None
-    assert costs.device.startswith("cpu")
+    assert costs.device.endswith("1 threads")
     assert costs.latency_ms is not None
     assert costs.latency_noise_ms is not None
     assert costs.latency_ms.table[1] == costs.latency_ms.table[2]
     assert costs.latency_ms.fixed > 0
     assert all(figure >= 0 for row in costs.latency_ms.table for figure in row)
     assert any(figure > 0 for row in costs.latency_noise_ms for figure in row)
-    again = measure_costs(model, 20, 20, repeats=5)
+    again = measure_costs(model, 20, 20, repeats=5, cache=cache)
     assert again.latency_ms is not None
     assert again.latency_ms.table == costs.latency_ms.table
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     model(torch.randn(1, 3, 20, 20)).sum().backward()  # nothing made in inference mode is left behind
     with pytest.raises(ValueError, match="repeats"):
         measure_costs(model, 20, 20, repeats=1)
+
+
+def test_figures_that_stand_out_of_their_noise_are_kept_between_processes(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "latency.json"
+    model = small("local_vim", [("h", "w2", "v")])
+    cache = LatencyCache(path)
+    measure_costs(model, 20, 20, repeats=3, cache=cache)
+    assert len(cache.figures) == 3
+    for key, pair in zip(sorted(cache.figures), [(1.0, 0.1), (2.0, 0.5), (3.0, 0.9)], strict=True):
+        cache.figures[key] = pair
+    cache.save()
+    again = LatencyCache(path)
+    assert sorted(again.figures.values()) == [(1.0, 0.1), (2.0, 0.5)]
+    second = measure_costs(model, 20, 20, repeats=3, cache=again).latency_ms
+    assert second is not None
+    assert {1.0, 2.0} < set(second.table[0])
+    measure_costs(model, 24, 20, repeats=3, cache=again)
+    measure_costs(model, 20, 20, repeats=4, cache=again)
+    assert len(again.figures) == 9
+    for broken in ("{", "[1]", '{"a": 1}'):
+        path.write_text(broken)
+        assert LatencyCache(path).figures == {}
+
+
+@pytest.fixture
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "scansearch"))
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -167,6 +195,7 @@ def command(*arguments: str) -> tuple[int, str]:
     return result.exit_code, str(result.exception or result.output)
 
 
+@pytest.mark.usefixtures("private_cache")
 def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
     code, shown = command("localvim_tiny")
     assert code == 0, shown
@@ -177,7 +206,8 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
         "vmamba8", "--latency", "--out", str(tmp_path / "costs.json"), "--num-classes", "10"
     )
     assert code == 0, shown
-    assert "measured on cpu" in shown
+    assert "measured on" in shown
+    assert default_cache().is_file()
     assert Costs.load(tmp_path / "costs.json").measures == ("flops", "params", "latency_ms")
     from scansearch.genotype import Genotype
 

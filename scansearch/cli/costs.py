@@ -22,6 +22,7 @@ Variant = Annotated[str | None, typer.Option(help="Variant of a search space.")]
 Latency = Annotated[bool, typer.Option("--latency", help="Measure it on this device too.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Batch = Annotated[int, typer.Option(help="Images at a time when measuring.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure again what was measured here before.")]
 Out = Annotated[Path | None, typer.Option(help="Write the table as JSON.")]
 
 
@@ -33,6 +34,7 @@ def costs(
     latency: Latency = False,
     device: Device = "cpu",
     batch: Batch = 1,
+    fresh: Fresh = False,
     out: Out = None,
 ) -> None:
     """Show FLOPs and parameters (and latency) of every direction in every layer.
@@ -40,11 +42,19 @@ def costs(
     Of a search space, those of all its candidates.
     """
     from scansearch.costing import model_costs
-    from scansearch.latency import measure_costs
+    from scansearch.latency import LatencyCache, default_cache, measure_costs
 
     model, side, space, name = _build(subject, img_size, num_classes, variant, real=latency)
     if latency:
-        found = measure_costs(model, side, side, device=device, batch=batch, space=space, variant=name)
+        cache = LatencyCache(default_cache())
+        before = dict(cache.figures)
+        if fresh:
+            cache.figures.clear()
+        found = measure_costs(
+            model, side, side, device=device, batch=batch, cache=cache, space=space, variant=name
+        )
+        cache.figures = before | cache.figures
+        cache.save()
     else:
         found = model_costs(model, side, side, space=space, variant=name)
     if out is not None:

@@ -103,6 +103,7 @@ class BranchMerge(nn.Module):
         check_choice("branch_attention", attention, BranchAttentionKind)
         check_choice("merge", merge, MergeKind)
         self.dim, self.directions, self.merge, self.weighted = dim, directions, merge, weighted
+        self.attention_kind = attention
         self.attention = (
             None if attention == "none" else BranchAttention(dim, spatial=attention == "channel+spatial")
         )
