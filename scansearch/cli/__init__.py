@@ -9,7 +9,9 @@ from typing import Any
 import typer
 
 from scansearch.cli import convert, costs, info
+from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import run as run_command
+from scansearch.cli import train as train_command
 from scansearch.errors import InputError, RunStopped
 
 # Typer may use its own copy of click, so the class is taken from what it exports.
@@ -25,6 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run_command.run)
+app.command("train")(train_command.train)
+app.command("evaluate")(evaluate_command.evaluate)
 app.command("costs")(costs.costs)
 app.command("convert")(convert.convert)
 app.command("spaces")(info.spaces)

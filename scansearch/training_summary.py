@@ -1,0 +1,72 @@
+"""The result of a training in words: ``summary.md``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scansearch.summary import human
+
+if TYPE_CHECKING:
+    from scansearch.training_run import TrainResult
+
+
+def training_lines(result: TrainResult) -> list[str]:
+    """The figures that matter, one line each."""
+    test, validation = result.test, result.validation
+    lines = [
+        f"test accuracy {test.top1:.2f} % of {test.images} images (top 5: {test.top5:.2f} %, loss {test.loss:.4f})",
+        f"validation accuracy {validation.top1:.2f} % of {validation.images} images, best after epoch "
+        f"{result.best_epoch} of {result.config.epochs}",
+        f"genotype {result.genotype.hash}: {human(result.figures['params'])} parameters, "
+        f"{human(result.figures['flops'])} FLOPs an image",
+    ]
+    if result.baseline is not None:
+        name, accuracy = result.baseline
+        lines.insert(1, f"bar to clear: {accuracy:.2f} % ({name})")
+    skipped = test.skipped + validation.skipped
+    if skipped:
+        lines.append(f"{skipped} images could not be read and do not count")
+    return lines
+
+
+def next_commands(result: TrainResult) -> list[str]:
+    """What a user would type next."""
+    folder = result.run.folder
+    return [
+        f"scansearch evaluate {folder} --data {result.config.data}",
+        f"scansearch export {folder} --format standalone --out model.py",
+    ]
+
+
+def training_markdown(result: TrainResult) -> str:
+    """The summary of a finished training as Markdown."""
+    config, broken = result.config, result.run.metrics("broken")
+    lines = [
+        f"# {config.model} on {config.data}, from scratch, seed {config.seed}",
+        "",
+        *(f"* {line}" for line in training_lines(result)),
+        "",
+        "| layer | directions |",
+        "| ---: | --- |",
+        *(f"| {layer + 1} | {' '.join(names)} |" for layer, names in enumerate(result.genotype.layers)),
+        "",
+        "| class | test accuracy (%) |",
+        "| --- | ---: |",
+    ]
+    for name, accuracy in result.test.per_class.items():
+        lines.append(f"| {name} | {'' if accuracy is None else f'{accuracy:.2f}'} |")
+    if broken:
+        lines += ["", f"Skipped, because they cannot be read ({len(broken)}):", ""]
+        lines += [f"* `{record['image']}`: {record['reason']}" for record in broken]
+    lines += [
+        "",
+        "![curves](plots/training.png)",
+        "",
+        "![confusion](plots/confusion.png)",
+        "",
+        "Next:",
+        "",
+        *(f"    {command}" for command in next_commands(result)),
+        "",
+    ]
+    return "\n".join(lines)
