@@ -84,7 +84,8 @@ class BranchMerge(nn.Module):
     A derived model adds its branches (``merge="sum"``, or their mean). A supernet (``weighted=True``) owns
     one architecture parameter per branch, ``alpha`` [directions], and adds gate * LayerNorm(branch) with a
     LayerNorm that has no parameters, so that the gates compare branches of one scale (LocalMamba, arXiv
-    2403.09338); without gates from outside they are softmax(alpha).
+    2403.09338); without gates from outside they are softmax(alpha). Gates take
+    the place of ``merge``, which then has no part in it.
 
     Raises:
         InputError: an unknown ``attention`` or ``merge``.

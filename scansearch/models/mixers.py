@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scansearch.directions import Padding, check_directions
 from scansearch.errors import InputError
+from scansearch.models.constants import constant
 from scansearch.models.merge import (
     BranchAttentionKind,
     BranchMerge,
@@ -87,7 +88,10 @@ class DirectionalSSM(nn.Module):
         if gates.active == tuple(range(len(self.directions))):
             return self.directions, None
         names = tuple(self.directions[index] for index in gates.active)
-        return names, torch.tensor(gates.active, device=self.D.device)
+        active, device = gates.active, self.D.device
+        return names, constant(("branches", active, device), lambda: (torch.tensor(active, device=device),))[
+            0
+        ]
 
     def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Low-rank time step, B and C from the projection of the tokens."""

@@ -59,7 +59,8 @@ def feature_indices(depth: int) -> tuple[int, ...]:
 def create(name: str, family: str, layers: Layers, pretrained: bool, **arguments: Any) -> nn.Module:
     """A model for timm's entrypoint ``name``: of ``family``, scanning ``layers``, ``arguments`` as timm passes them."""
     plain = family == "local_vim" and not arguments.get("pyramid", False)
-    indices = feature_indices(len(layers)) if plain else (0, 1, 2, 3)
+    stages = len(arguments.get("depths", range(4)))
+    indices = feature_indices(len(layers)) if plain else tuple(range(stages))
     if arguments.get("features_only", False) and "feature_levels" not in arguments:
         wanted: int | Sequence[int] = arguments.get("out_indices", indices)
         wanted = range(-wanted, 0) if isinstance(wanted, int) else wanted

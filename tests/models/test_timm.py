@@ -178,6 +178,17 @@ def test_the_pyramid_gives_local_vim_four_strides() -> None:
     assert all(p.grad is not None for key, p in model.named_parameters() if "pyramid" in key)
 
 
+def test_features_of_a_model_with_fewer_stages_are_all_of_them() -> None:
+    layers = [("h",), ("v", "w2"), ("h",)]
+    model = timm.create_model(
+        "local_vmamba", directions=layers, dims=(8, 16), depths=(1, 2), patch_size=2, features_only=True
+    )
+    assert [tuple(found.shape) for found in model(torch.randn(1, 3, 24, 16))] == [
+        (1, 8, 12, 8),
+        (1, 16, 6, 4),
+    ]
+
+
 def test_released_features_leave_the_residual_stream_out() -> None:
     ours, image = small("localvim_tiny").eval(), torch.randn(1, 3, 64, 64)
     released = small("localvim_tiny", features="released").eval()
