@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from scansearch.cli import convert, costs, info
+from scansearch.cli import compare as compare_command
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("run")(run_command.run)
 app.command("train")(train_command.train)
 app.command("evaluate")(evaluate_command.evaluate)
+app.command("compare")(compare_command.compare)
 app.command("costs")(costs.costs)
 app.command("convert")(convert.convert)
 app.command("spaces")(info.spaces)
