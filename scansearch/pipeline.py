@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,4 +261,13 @@ class _Job:
         )
         moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
         runs.write_figure(folder / "plots" / "trajectories.png", moved)
+        record = {
+            "schema": 1,
+            "kind": "search",
+            "genotype": result.genotype.hash,
+            **result.costs,
+            "validation": {"top1": result.validation_accuracy},
+            "test": {"top1": result.test_accuracy},
+        }
+        runs.write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         runs.write_text(folder / "summary.md", summary_markdown(result, self.config))

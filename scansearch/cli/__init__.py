@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from scansearch.cli import convert, costs, info
 from scansearch.cli import compare as compare_command
+from scansearch.cli import convert, costs, info
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
