@@ -24,8 +24,8 @@ from scansearch.runs import Run
 from scansearch.search.config import SearchConfig, search_config
 from scansearch.search.loop import SearchTask
 from scansearch.selection import magnitude, select
-from scansearch.summary import human, summary_markdown
 from scansearch.spaces import SearchSpace, load_space
+from scansearch.summary import human, summary_markdown
 from scansearch.yaml_io import dump_yaml, load_yaml
 
 if TYPE_CHECKING:
