@@ -148,7 +148,10 @@ class _Job:
             )
         accelerator = engine.make_accelerator(config.device, config.mixed_precision)
         data = load_data(
-            config.data, image_size=config.image_size or space.variant(config.variant).image_size
+            config.data,
+            image_size=config.image_size or space.variant(config.variant).image_size,
+            augment=config.augment,
+            max_broken=config.max_broken,
         )
         return cls(config, space, data, accelerator, observe)
 

@@ -77,7 +77,9 @@ def test_summary_tells_the_measured_figures(finished):
 
 def test_the_same_command_gives_the_same_result_bit_for_bit(finished, capsys):
     again = finished.parent / "again"
-    code, _, _ = call(capsys, "run", "--space", str(finished.parent / "tiny-test.yaml"), *QUICK, "--out", str(again))
+    code, _, _ = call(
+        capsys, "run", "--space", str(finished.parent / "tiny-test.yaml"), *QUICK, "--out", str(again)
+    )
     assert code == 0
     first, second = Run.open(finished), Run.open(again)
     assert first.preferences.scores == second.preferences.scores
@@ -117,7 +119,10 @@ BAD = {
     "missing folder": (["--data", "folder:/does/not/exist"], "does not exist"),
     "unknown strategy": (["--strategy", "magic"], "allowed: localmamba"),
     "unknown setting": (["--set", "alphas.lrr=1"], "unknown key 'alphas.lrr' (allowed: lr"),
-    "setting of a wrong type": (["--set", "epochs=ten"], "epochs: input should be a valid integer, found 'ten'"),
+    "setting of a wrong type": (
+        ["--set", "epochs=ten"],
+        "epochs: input should be a valid integer, found 'ten'",
+    ),
     "setting without value": (["--set", "epochs"], "expected KEY=VALUE"),
     "impossible value": (["--epochs", "0"], "epochs"),
     "unknown device": (["--device", "tpu"], "allowed: auto, cpu, cuda"),
@@ -179,7 +184,9 @@ def test_output_folders_that_cannot_be_used_are_refused(finished, tmp_path, caps
 
 def test_a_folder_without_images_is_refused(tmp_path, capsys):
     (tmp_path / "empty" / "class").mkdir(parents=True)
-    code, _, stderr = call(capsys, "run", "--data", f"folder:{tmp_path / 'empty'}", "--out", str(tmp_path / "run"))
+    code, _, stderr = call(
+        capsys, "run", "--data", f"folder:{tmp_path / 'empty'}", "--out", str(tmp_path / "run")
+    )
     assert code == 2
     assert "holds no images" in stderr
 
@@ -196,7 +203,9 @@ def test_resume_takes_no_other_option(finished, capsys):
 # --- interruption ---
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
 def test_an_interrupted_run_resumes_where_it_was_and_ends_the_same(number, code, finished, tmp_path, capsys):
     folder = tmp_path / "run"
     space = str(finished.parent / "tiny-test.yaml")
@@ -265,7 +274,7 @@ def test_the_options_of_run_are_these(capsys):
     options = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}
     assert options == {
         "--space", "--k", "--variant", "--data", "--epochs", "--batch-size", "--seed", "--out", "--device",
-        "--strategy", "--set", "--resume", "--quiet",
+        "--strategy", "--set", "--resume", "--quiet", "--config",
     }  # fmt: skip
 
 

@@ -10,7 +10,11 @@ import typer
 Space = Annotated[str, typer.Option(help="Search space: a name from `scansearch spaces`, or a YAML file.")]
 Directions = Annotated[int, typer.Option("--k", help="Directions per layer.")]
 Variant = Annotated[str | None, typer.Option(help="Size of the models; default: the space's own.")]
-Data = Annotated[str, typer.Option(help="digits, or folder:PATH with one folder of images per class.")]
+Data = Annotated[str, typer.Option(help="digits, folder:PATH, timm:NAME or fake:HxW:classes.")]
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--config", help="A recipe, for example one of experiments/; options go before it."),
+]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")]
@@ -35,6 +39,7 @@ def run(
     k: Directions = 4,
     variant: Variant = None,
     data: Data = "digits",
+    recipe: Recipe = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seed: Seed = 0,
@@ -55,14 +60,13 @@ def run(
         if name not in ("resume", "quiet") and str(context.get_parameter_source(name)).endswith("COMMANDLINE")
     ]
     if resume is not None and given:
-        raise typer.BadParameter(
-            f"--resume takes everything from the run; leave out --{given[0].replace('_', '-')}"
-        )
+        name = {"recipe": "config", "settings": "set"}.get(given[0], given[0].replace("_", "-"))
+        raise typer.BadParameter(f"--resume takes everything from the run; leave out --{name}")
 
     from scansearch import pipeline
     from scansearch.cli.show import RunView, print_result
     from scansearch.search.config import search_config
-    from scansearch.yaml_io import apply_settings
+    from scansearch.yaml_io import apply_settings, parse_yaml, read_text
 
     with RunView(quiet=quiet) as view:
         if resume is not None:
@@ -79,6 +83,9 @@ def run(
                 "device": device,
                 "strategy": strategy,
             }
+            if recipe is not None:
+                named = {name: options[name] for name in given if name in options}
+                options = parse_yaml(read_text(recipe), source=str(recipe)) | named
             config = search_config(**apply_settings(options, settings or []))
             result = pipeline.run(config, out=out, observe=view)
     print_result(result)

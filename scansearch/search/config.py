@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from scansearch.augment import Augment
 from scansearch.search.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
 from scansearch.yaml_io import StrictModel, validate
 
@@ -59,7 +60,8 @@ class SearchConfig(StrictModel):
     """What one search does. ``strategy`` names a triple; the three axes may be set one by one.
 
     ``k`` is the number of directions per layer, both of the derived genotype and of the gates that are
-    active at once in the sampled relaxations.
+    active at once in the sampled relaxations. ``augment`` None is the data set's own way; pictures that cannot be
+    read are skipped, up to ``max_broken``.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -84,6 +86,8 @@ class SearchConfig(StrictModel):
     device: str = "auto"
     mixed_precision: Literal["no", "bf16"] = "no"
     workers: int = Field(default=0, ge=0)
+    augment: Augment | None = None
+    max_broken: int = Field(default=100, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
 
     @model_validator(mode="before")
