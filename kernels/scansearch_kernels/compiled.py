@@ -28,6 +28,7 @@ from scansearch_kernels.cpu_scan_forward import scan_forward
 
 SINGLE, DOUBLE = np.float32(1), np.float64(1)
 KEPT_VERSIONS = 2
+SOURCES = ("compiled.py", "cpu_conv.py", "cpu_layout.py", "cpu_rows.py", "cpu_scan_*.py", "vector*.py")
 _lock = threading.Lock()
 
 
@@ -117,8 +118,9 @@ def cache_folder() -> Path | None:
 def _version() -> str:
     """Digest of the kernels' source and of Numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for path in sorted([*Path(__file__).parent.glob("cpu_*.py"), *Path(__file__).parent.glob("vector*.py")]):
-        digest.update(path.read_bytes())
+    for pattern in SOURCES:
+        for path in sorted(Path(__file__).parent.glob(pattern)):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

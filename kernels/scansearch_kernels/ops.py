@@ -139,7 +139,7 @@ def _scan_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
     u = call.u
     y = u.new_empty(u.shape[0], call.A.shape[0], call.image_length, u.shape[3])
     double = any(tensor.dtype == torch.float64 for tensor in call.tensors())
-    shape = saved_shapes[u.device.type](call) if keep and y.numel() else (0,)
+    shape = saved_shapes[u.device.type](call) if keep else (0,)
     return y, u.new_empty(shape, dtype=torch.float64 if double else torch.float32)
 
 
@@ -206,28 +206,32 @@ def scan_flops(
     return u[0] * sum(lengths) * A[1] * per_channel
 
 
-def _rank(delta: Sequence[int], weight: Any) -> int:
-    return 0 if weight is None else delta[3]
-
-
-@register_flop_formula(torch.ops.scansearch.selective_scan)
-def _scan_flops(
+def _count_scan(
     u: Any, delta: Any, weight: Any, A: Any, B: Any, C: Any, D: Any, z: Any, bias: Any, softplus: Any,
-    read: Any, write: Any, lengths: Any, *_: Any, **__: Any,
+    read: Any, write: Any, lengths: Any, *_: Any,
 ) -> int:  # fmt: skip
-    return scan_flops(u, A, lengths, _rank(delta, weight), D is not None, z is not None)
+    return scan_flops(u, A, lengths, 0 if weight is None else delta[3], D is not None, z is not None)
 
 
-@register_flop_formula(torch.ops.scansearch.selective_scan_backward)
-def _scan_backward_flops(dy: Any, saved: Any, *arguments: Any, **names: Any) -> int:
-    return 2 * _scan_flops(*arguments, **names)
-
-
-@register_flop_formula(torch.ops.scansearch.causal_conv)
-def _conv_flops(x: Any, weight: Any, bias: Any, read: Any, lengths: Any, *_: Any, **__: Any) -> int:
+def _count_conv(x: Any, weight: Any, bias: Any, read: Any, lengths: Any, *_: Any) -> int:
     return int(x[0] * sum(lengths) * x[2] * (2 * weight[2] + 2))
 
 
+@register_flop_formula(torch.ops.scansearch.selective_scan)
+def _scan_flops(*arguments: Any, **_: Any) -> int:
+    return _count_scan(*arguments)
+
+
+@register_flop_formula(torch.ops.scansearch.selective_scan_backward)
+def _scan_backward_flops(dy: Any, saved: Any, *arguments: Any, **_: Any) -> int:
+    return 2 * _count_scan(*arguments)
+
+
+@register_flop_formula(torch.ops.scansearch.causal_conv)
+def _conv_flops(*arguments: Any, **_: Any) -> int:
+    return _count_conv(*arguments)
+
+
 @register_flop_formula(torch.ops.scansearch.causal_conv_backward)
-def _conv_backward_flops(dy: Any, *arguments: Any, **names: Any) -> int:
-    return 2 * _conv_flops(*arguments, **names)
+def _conv_backward_flops(dy: Any, *arguments: Any, **_: Any) -> int:
+    return 2 * _count_conv(*arguments)
