@@ -94,9 +94,8 @@ class SearchSpace(StrictModel):
                 )
             for part, width in (("supernet", variant.supernet), ("derived", variant.derived)):
                 if (width.embed_dim is None) == plain or (width.dims is None) != plain:
-                    raise ValueError(
-                        f"{where}.{part}: family {self.family} needs {'embed_dim' if plain else 'dims'} and nothing else"
-                    )
+                    needed = "embed_dim" if plain else "dims"
+                    raise ValueError(f"{where}.{part}: family {self.family} needs {needed} and nothing else")
                 if variant.depths is not None and len(width.dims or ()) != len(variant.depths):
                     raise ValueError(
                         f"{where}.{part}: dims needs one entry per stage, so {len(variant.depths)}"

@@ -185,7 +185,9 @@ def _one_line(text: object) -> str:
 class _Dumper(yaml.SafeDumper):
     """Block style for mappings, one line for lists of plain values."""
 
-    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
         plain = all(isinstance(item, str | int | float | bool) or item is None for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=plain)
 

@@ -109,7 +109,7 @@ def test_training_images_are_shifted_differently_in_every_epoch(digits):
 # --- folders ---
 
 
-def _images(folder, classes, each, size=(9, 7)):
+def made_images(folder, classes, each, size=(9, 7)):
     rng = np.random.default_rng(0)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -119,7 +119,7 @@ def _images(folder, classes, each, size=(9, 7)):
 
 def test_folder_with_all_three_splits(tmp_path):
     for split, each in (("train", 4), ("val", 2), ("test", 3)):
-        _images(tmp_path / split, ("cat", "dog"), each)
+        made_images(tmp_path / split, ("cat", "dog"), each)
     data = load_data(f"folder:{tmp_path}", image_size=16)
     assert data.classes == ("cat", "dog")
     assert (data.train.count, data.validation.count, data.test.count) == (8, 4, 6)
@@ -129,15 +129,15 @@ def test_folder_with_all_three_splits(tmp_path):
 
 
 def test_folder_without_a_third_split_holds_validation_out_of_training(tmp_path):
-    _images(tmp_path / "train", ("a", "b"), 20)
-    _images(tmp_path / "val", ("a", "b"), 3)
+    made_images(tmp_path / "train", ("a", "b"), 20)
+    made_images(tmp_path / "val", ("a", "b"), 3)
     data = load_data(f"folder:{tmp_path}", image_size=(16, 8))
     assert (data.train.count, data.validation.count, data.test.count) == (36, 4, 6)
     assert data.train.read(0)[0].shape == (3, 16, 8)
 
 
 def test_folder_of_classes_alone_is_split_in_ten(tmp_path):
-    _images(tmp_path, ("a", "b", "c"), 10)
+    made_images(tmp_path, ("a", "b", "c"), 10)
     data = load_data(f"folder:{tmp_path}", image_size=8)
     assert (data.train.count, data.validation.count, data.test.count) == (24, 3, 3)
 
@@ -154,17 +154,17 @@ def test_bad_folders_are_one_clear_line(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no images"):
         load_data(f"folder:{tmp_path / 'empty'}", image_size=8)
-    _images(tmp_path / "a" / "train", ("x", "y"), 3)
+    made_images(tmp_path / "a" / "train", ("x", "y"), 3)
     with pytest.raises(InputError, match="neither val/ nor test/"):
         load_data(f"folder:{tmp_path / 'a'}", image_size=8)
-    _images(tmp_path / "a" / "val", ("x", "z"), 3)
+    made_images(tmp_path / "a" / "val", ("x", "z"), 3)
     with pytest.raises(InputError, match="'z'"):
         load_data(f"folder:{tmp_path / 'a'}", image_size=8)
 
 
 def test_a_broken_image_is_named(tmp_path):
-    _images(tmp_path / "train", ("a", "b"), 20)
-    _images(tmp_path / "val", ("a", "b"), 3)
+    made_images(tmp_path / "train", ("a", "b"), 20)
+    made_images(tmp_path / "val", ("a", "b"), 3)
     (tmp_path / "val" / "b" / "2.png").write_bytes(b"not a picture")
     data = load_data(f"folder:{tmp_path}", image_size=8)
     with pytest.raises(InputError, match=r"2\.png"):

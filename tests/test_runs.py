@@ -32,7 +32,10 @@ def _tensors(value: float) -> dict[str, torch.Tensor]:
 def test_checkpoints_come_back_bit_for_bit_and_the_last_two_are_kept(run):
     for step in (1, 2, 3):
         run.save_checkpoint(step, _tensors(step / 3), {"progress": {"step": step}, "x": 0.1})
-    assert [path.name for path in run.checkpoints()] == ["step-000000002.safetensors", "step-000000003.safetensors"]
+    assert [path.name for path in run.checkpoints()] == [
+        "step-000000002.safetensors",
+        "step-000000003.safetensors",
+    ]
     tensors, state, warnings = run.load_checkpoint()
     assert state == {"progress": {"step": 3}, "x": 0.1}
     assert not warnings
@@ -98,7 +101,9 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
 def test_files_get_the_usual_permissions(tmp_path):
     runs.write_text(tmp_path / "file.txt", "x")
     (tmp_path / "plain").touch()
-    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "plain").stat().st_mode
+    )
 
 
 def test_a_folder_with_a_run_is_refused_and_left_alone(run):
