@@ -3,9 +3,10 @@
 FLOPs come in two conventions. ``full`` is the one that budgets use. It counts as torch's ``FlopCounterMode`` does,
 a multiply-add being two: every direction's convolution, projection, scan (9 per state, step and channel, and the
 small terms that ``scansearch_kernels`` documents) and attention over its own length, so that it is additive over
-directions. Not counted, as there: norms, activations, softmax, sums and means, additions, gating products, rope
-and interpolation. ``released`` is the whole-model count of the released LocalMamba, for comparison with its paper
-only: a multiply-add is one, and LocalVim counts all but the scan for one direction.
+directions. Not counted: norms, activations, softmax, sums and means, additions, gating products and sums, rope and
+interpolation, all of which the counter leaves out too. ``released`` is the whole-model count of the released
+LocalMamba, for comparison with its paper only: a multiply-add is one, and LocalVim counts all but the scan for one
+direction.
 """
 
 from __future__ import annotations
@@ -97,8 +98,6 @@ def direction_flops(place: Place, direction: str) -> int:
         per_step += 1 + 2 * mixer.conv_weight.shape[-1] + 2
     else:
         flops += 2 * place.tokens * projected
-    if mixer.weighted:  # the sum with gates is a matrix product
-        flops += 2 * place.tokens * mixer.dim
     return flops + steps * mixer.dim * per_step
 
 

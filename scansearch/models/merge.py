@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from scansearch_kernels import branch_means, branch_sum
 from torch import Tensor, nn
 
 from scansearch.errors import InputError
@@ -117,27 +118,9 @@ class BranchMerge(nn.Module):
         if spatial is not None:
             y = y * spatial.unsqueeze(-1)
         if self.weighted:
-            return gated_sum(y, channel, torch.softmax(self.alpha, dim=0) if gates is None else gates)
-        total = plain_sum(y, channel)
+            return branch_sum(y, channel, torch.softmax(self.alpha, dim=0) if gates is None else gates)
+        total = branch_sum(y, channel)
         return total if self.merge == "sum" else total / y.shape[1]
-
-
-def branch_means(y: Tensor) -> Tensor:
-    """Mean over tokens of the LayerNorm (without parameters) of ``y``: [batch, directions, dim]."""
-    return F.layer_norm(y, y.shape[-1:], eps=EPSILON).mean(dim=2)
-
-
-def plain_sum(y: Tensor, channel: Tensor | None) -> Tensor:
-    """Sum over directions of ``y`` times ``channel`` [batch, directions, dim] (None: ones)."""
-    return (y if channel is None else y * channel.unsqueeze(2)).sum(dim=1)
-
-
-def gated_sum(y: Tensor, channel: Tensor | None, gates: Tensor) -> Tensor:
-    """Sum over directions of gates [directions] * LayerNorm(y * channel), the norm without parameters."""
-    y = F.layer_norm(y if channel is None else y * channel.unsqueeze(2), y.shape[-1:], eps=EPSILON)
-    # As a batched product; torch.matmul of a vector would copy the branches.
-    rows = torch.bmm(gates.to(y.dtype).expand(len(y), 1, -1), y.flatten(2))
-    return rows.unflatten(-1, y.shape[2:]).squeeze(1)
 
 
 def check_gates(gates: LayerGates, directions: int) -> None:
