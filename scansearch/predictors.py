@@ -96,12 +96,9 @@ def _hub_folder(path: Path, device: torch.device) -> Predictor:
 
 
 def _exported_program(path: Path, device: torch.device) -> Predictor:
-    import scansearch_kernels  # noqa: F401  (registers the scan, for programs that call it)
+    from scansearch.export.program_file import load_program
 
-    try:
-        program = torch.export.load(path)
-    except Exception as error:  # torch documents no class of errors for damaged files
-        raise InputError(f"{path}: torch.export cannot read it: {_first_line(error)}") from None
+    program = load_program(path)
     placeholder = next(
         node for node in program.graph.nodes
         if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
