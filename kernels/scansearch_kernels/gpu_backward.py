@@ -35,10 +35,10 @@ TIMES = tl.constexpr(32)  # steps per program when gradients of B and C are redu
 
 @kernel
 def scan_adjoint_summary(
-    dy, delta, weight, A, C, z, bias, read, write, lengths, scratch, ends, totals,
+    dy, delta, weight, remainder, A, C, z, bias, read, write, lengths, scratch, ends, totals,
     dy_batch, dy_direction, dy_row, delta_batch, delta_direction, delta_row, C_batch, C_direction, C_row,
     z_batch, z_row, directions, dim, rank, steps, segments, segment_blocks,
-    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr,
+    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr, SPLIT: tl.constexpr,
     TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr, HAS_WRITE: tl.constexpr,
 ):  # fmt: skip
@@ -61,7 +61,9 @@ def scan_adjoint_summary(
     decay = tl.load(A + direction * STATES * dim + square, mask=square_live, other=0.0).to(COMPUTE)
     dy += batch * dy_batch + direction * dy_direction
     delta += batch * delta_batch + direction * delta_direction
-    weight += direction * dim * rank
+    squares = (direction * tiles + tile) * TILE * (tl.cdiv(rank, 16) * 16)
+    weight += squares
+    remainder += squares
     C += batch * C_batch + direction * C_direction
     z += batch * z_batch
     read += direction * steps
@@ -76,8 +78,8 @@ def scan_adjoint_summary(
         start = first + (parts - 1 - count) * STEPS
         if LOW_RANK:
             project(
-                delta, delta_row, weight, rank, read, scratch, start, last, tile, dim,
-                HAS_READ, TILE, COMPUTE,
+                delta, delta_row, weight, remainder, rank, read, scratch, start, last,
+                HAS_READ, TILE, SPLIT, COMPUTE,
             )  # fmt: skip
         for back in range(0, STEPS, GROUP):
             step = start + STEPS - GROUP - back
@@ -111,12 +113,12 @@ def scan_adjoint_summary(
 
 @kernel
 def scan_backward(
-    dy, u, delta, weight, A, B, C, D, z, bias, read, write, lengths,
+    dy, u, delta, weight, remainder, A, B, C, D, z, bias, read, write, lengths,
     checkpoints, scratch, memory, stage, carries, du, ddelta, dz, dA, dBC, dD, dbias,
     dy_batch, dy_direction, dy_row, u_batch, u_direction, u_row, delta_batch, delta_direction, delta_row,
     B_batch, B_direction, B_row, C_batch, C_direction, C_row, z_batch, z_row,
     directions, dim, rank, steps, positions, rows_total, blocks, segments, segment_blocks,
-    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr,
+    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr, SPLIT: tl.constexpr,
     TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr,
     HAS_WRITE: tl.constexpr,
@@ -149,7 +151,9 @@ def scan_backward(
     dy += batch * dy_batch + direction * dy_direction
     u += batch * u_batch + direction * u_direction
     delta += batch * delta_batch + direction * delta_direction
-    weight += direction * dim * rank
+    squares = (direction * tiles + tile) * TILE * (tl.cdiv(rank, 16) * 16)
+    weight += squares
+    remainder += squares
     A += direction * STATES * dim
     B += batch * B_batch + direction * B_direction
     C += batch * C_batch + direction * C_direction
@@ -187,8 +191,8 @@ def scan_backward(
             if LOW_RANK:
                 if (chunk - start) % STEPS == 0:
                     project(
-                        delta, delta_row, weight, rank, read, scratch + (chunk - start) * TILE, chunk, end, tile,
-                        dim, HAS_READ, TILE, COMPUTE,
+                        delta, delta_row, weight, remainder, rank, read, scratch + (chunk - start) * TILE, chunk, end,
+                        HAS_READ, TILE, SPLIT, COMPUTE,
                     )  # fmt: skip
             place = memory + (chunk - start) // CHUNK * STATES * TILE
             tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])

@@ -31,12 +31,12 @@ GROUP = tl.constexpr(2)  # steps whose rows are loaded together
 
 @kernel
 def scan_forward(
-    u, delta, weight, A, B, C, D, z, bias, read, write, lengths,
+    u, delta, weight, remainder, A, B, C, D, z, bias, read, write, lengths,
     y, checkpoints, scratch, starts, ends, totals,
     u_batch, u_direction, u_row, delta_batch, delta_direction, delta_row,
     B_batch, B_direction, B_row, C_batch, C_direction, C_row, z_batch, z_row,
     directions, dim, rank, steps, positions, blocks, segments, segment_blocks,
-    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr,
+    COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr, SPLIT: tl.constexpr,
     TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr,
     HAS_WRITE: tl.constexpr, CHECKPOINT: tl.constexpr, FROM_STARTS: tl.constexpr, SUMMARY: tl.constexpr,
@@ -64,7 +64,9 @@ def scan_forward(
     decay = tl.load(A + direction * STATES * dim + square, mask=square_live, other=0.0).to(COMPUTE)
     u += batch * u_batch + direction * u_direction
     delta += batch * delta_batch + direction * delta_direction
-    weight += direction * dim * rank
+    squares = (direction * tiles + tile) * TILE * (tl.cdiv(rank, 16) * 16)
+    weight += squares
+    remainder += squares
     B += batch * B_batch + direction * B_direction
     C += batch * C_batch + direction * C_direction
     z += batch * z_batch
@@ -90,8 +92,8 @@ def scan_forward(
                 tl.store(checkpoints + block * STATES * dim + square, state, mask=square_live)
         if LOW_RANK:
             project(
-                delta, delta_row, weight, rank, read, scratch, start, last, tile, dim,
-                HAS_READ, TILE, COMPUTE,
+                delta, delta_row, weight, remainder, rank, read, scratch, start, last,
+                HAS_READ, TILE, SPLIT, COMPUTE,
             )  # fmt: skip
         for step in range(start, tl.minimum(start + STEPS, last), GROUP):
             times = step + tl.arange(0, GROUP)

@@ -147,26 +147,33 @@ def gathered(pointer, rows, row_stride, columns, live, EVEN: tl.constexpr, COMPU
 
 @triton.jit
 def project(
-    delta, delta_row, weight, rank, read, scratch, start, stop, tile, dim,
-    HAS_READ: tl.constexpr, TILE: tl.constexpr, COMPUTE: tl.constexpr,
+    delta, delta_row, weight, remainder, rank, read, scratch, start, stop,
+    HAS_READ: tl.constexpr, TILE: tl.constexpr, SPLIT: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
     """Low-rank delta of 16 steps times its weight, on the tensor cores, into `scratch` [16, TILE].
 
-    In pieces of 16 channels and 16 ranks, since registers are scarce where this is called.
+    The weight comes in squares of 16 ranks x 16 channels, padded with zeros, from this tile's first on: registers
+    are scarce where this is called. A 16-bit delta is exact in tf32, so (SPLIT) the weight is a part that is too,
+    and `remainder` is what that leaves.
     """
     sixteen = tl.arange(0, 16)
+    square = sixteen[:, None] * 16 + sixteen[None, :]
     rows = visited(read, start + sixteen, stop, HAS_READ)
+    parts = tl.cdiv(rank, 16)
     tl.debug_barrier()  # the rows of the steps before have been read
-    for piece in range(0, TILE, 16):
-        columns = tile * TILE + piece + sixteen
-        live = columns < dim
+    for piece in range(0, TILE // 16):
         full = tl.zeros([16, 16], dtype=COMPUTE)
-        for part in range(0, rank, 16):
-            ranks = part + sixteen
+        for part in range(0, parts):
+            ranks = part * 16 + sixteen
             low = gathered(delta, rows, delta_row, ranks, ranks < rank, False, COMPUTE)
-            mask = (ranks < rank)[:, None] & live[None, :]
-            spread = tl.load(weight + columns[None, :] * rank + ranks[:, None], mask=mask, other=0.0)
-            precision: tl.constexpr = "ieee" if tl.float64 == COMPUTE else "tf32x3"
-            full = tl.dot(low, spread.to(COMPUTE), full, input_precision=precision, out_dtype=COMPUTE)
-        tl.store(scratch + sixteen[:, None] * TILE + piece + sixteen[None, :], full)
+            place = (piece * parts + part) * 256 + square
+            spread = tl.load(weight + place).to(COMPUTE)
+            if tl.float64 == COMPUTE:
+                full = tl.dot(low, spread, full, input_precision="ieee", out_dtype=COMPUTE)
+            elif SPLIT:
+                full = tl.dot(low, tl.load(remainder + place), full, input_precision="tf32")
+                full = tl.dot(low, spread, full, input_precision="tf32")
+            else:
+                full = tl.dot(low, spread, full, input_precision="tf32x3")
+        tl.store(scratch + sixteen[:, None] * TILE + piece * 16 + sixteen[None, :], full)
     tl.debug_barrier()

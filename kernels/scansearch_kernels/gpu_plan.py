@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 from torch import Tensor
 
@@ -102,6 +103,7 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     u, delta = gpu_launch.addressable(call.u), gpu_launch.addressable(call.delta)
     B, C = gpu_launch.addressable(call.B), gpu_launch.addressable(call.C)
     z = u if call.z is None else gpu_launch.addressable(call.z)
+    weight, remainder = split_weight(call, tile, compute)
     dummy = call.A  # stands for absent tensors: its pointer is never followed
     lengths = gpu_launch.lengths_on(call.lengths, u.device)
 
@@ -109,7 +111,7 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
         return dummy if tensor is None else tensor.contiguous()
 
     arguments: dict[str, Tensor | int] = {
-        "u": u, "delta": delta, "weight": dense(call.delta_weight),
+        "u": u, "delta": delta, "weight": dense(weight), "remainder": dense(remainder),
         "A": (call.A.to(compute) * LOG2E).transpose(1, 2).contiguous(),
         "B": B, "C": C, "D": dense(call.D), "z": z, "bias": dense(call.delta_bias),
         "read": lengths if call.read_order is None else call.read_order.contiguous(),
@@ -126,7 +128,7 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     }  # fmt: skip
     constants = {
         "COMPUTE": gpu_launch.triton_dtype(compute), "STATES": states, "STATES_PAD": states_pad,
-        "LOW_RANK": rank > 0,
+        "LOW_RANK": rank > 0, "SPLIT": remainder is not None,
         "TILE": tile, "EVEN": dim % tile == 0, "BLOCK": tuning.block, "SOFTPLUS": call.delta_softplus,
         "HAS_BIAS": call.delta_bias is not None, "HAS_D": call.D is not None, "HAS_Z": call.z is not None,
         "HAS_READ": call.read_order is not None, "HAS_WRITE": call.write_order is not None,
@@ -138,6 +140,26 @@ def saved_shape(call: ScanCall) -> tuple[int, ...]:
     """[batch, directions, blocks, states, dim] of the states that a forward keeps for the backward."""
     directions, dim, states = call.A.shape
     return call.u.shape[0], directions, max(1, -(-call.steps // Tuning().block)), states, dim
+
+
+def squares(weight: Tensor, tile: int) -> Tensor:
+    """[directions, dim, rank] padded with zeros and cut into [., channel squares, rank squares, 16, 16]."""
+    _, dim, rank = weight.shape
+    padded = F.pad(weight, (0, -rank % 16, 0, -dim % tile))
+    cut = padded.unflatten(2, (-1, 16)).unflatten(1, (-1, 16))
+    return cut.permute(0, 1, 3, 4, 2).contiguous()  # ranks down, channels across
+
+
+def split_weight(call: ScanCall, tile: int, compute: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+    """The weight of low-rank delta in squares; for a 16-bit delta its part that tf32 holds exactly, and the rest."""
+    if call.delta_weight is None:
+        return None, None
+    weight = squares(call.delta_weight, tile)
+    if compute == torch.float64 or call.delta.dtype not in (torch.bfloat16, torch.float16):
+        return weight, None
+    weight = weight.float()
+    exact = (weight.view(torch.int32) & -(1 << 13)).view(torch.float32)
+    return exact, weight - exact
 
 
 def plan_forward(
