@@ -125,7 +125,7 @@ def derived(preferences, costs, low, high, budgets):
     return derive(preferences, k_min=low, k_max=high, costs=costs, space=space, **limits)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(instances(st.integers(0, 3)))
 def test_ties_are_broken_as_documented_exactly_like_brute_force(instance):
     preferences, costs, low, high, budgets = instance
@@ -137,7 +137,7 @@ def test_ties_are_broken_as_documented_exactly_like_brute_force(instance):
     assert genotype.certificate.objective == genotype.certificate.bound == -found[0][0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(instances(st.floats(0, 1, allow_subnormal=False)))
 def test_random_figures_reach_the_objective_of_brute_force(instance):
     preferences, costs, low, high, budgets = instance

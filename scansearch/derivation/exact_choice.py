@@ -1,32 +1,49 @@
 """Exact choice under budgets: pick items in every layer, maximise a summed value, stay within summed limits.
 
-This is a multiple-choice knapsack with a few limits. SciPy's ``milp`` solves it too, but with absolute
-tolerances of 1e-6, which cannot tell ties apart, and in up to 17 seconds at gap 0 for 33 layers and three
-unrelated limits; so it serves as the oracle of the tests. Here all values and costs are integers, and
-the proof is a Lagrangian one (Fisher 1981, Management Science 27): for any multipliers m >= 0
+This is a multiple-choice knapsack with a few limits, in whole numbers. Two methods share the work, because each is
+fast where the other is slow:
 
-    value(x) <= sum over layers of max [value - m . cost] + m . limit        for every x within the limits,
+* SciPy's ``milp`` at gap 0: milliseconds where many choices tie or costs take few values, many seconds where three
+  limits are unrelated.
+* Joining the layers one after the other, keeping every partial choice that may still end above the best known value.
+  The proof is a Lagrangian one (Fisher 1981, Management Science 27): for any multipliers m >= 0
 
-so a choice whose layers lose more than the gap to the best known value cannot be optimal. The multipliers are
-the duals of the linear relaxation; layers are joined one after the other, and a partial choice is kept only
-while the inequality allows it to end above the best known value. When the number of kept choices passes a
-width, the search goes on with the most promising ones, only to find better values, and is repeated wider;
-a search that dropped nothing is a proof.
+      value(x) <= sum over layers of max [value - m . cost] + m . limit        for every x within the limits,
+
+  and the duals of the linear relaxation are good multipliers. When more partial choices are left than a width
+  allows, only the most promising go on, to find better values, and the proof fails; it is tried again wider.
+  This method is exact to the last digit and finds out whether the best choice is the only one.
+
+What ``milp`` returns is checked in whole numbers before it counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scansearch.errors import InputError
+
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
-_WIDTHS = (256, 4096, 32768, 262144, 2097152)
-_OPTIONS = (8, 64)  # per layer, while no feasible choice is known
+# What is tried in turn: joining up to a width, or milp up to a number of nodes. Cheap attempts of both kinds go first.
+_JOIN_FIRST = (
+    ("join", 256),
+    ("join", 4096),
+    ("milp", 30),
+    ("join", 32768),
+    ("join", 262144),
+    ("milp", 100_000),
+)
+_MILP_FIRST = (("milp", 30), *_JOIN_FIRST[:2], *_JOIN_FIRST[3:])
+_SECONDS = 20.0
+_SCALE = (
+    1e3  # of rows and objective in milp: its absolute tolerances of 1e-6 then mean 1e-9 of the largest figure
+)
 # Bounds are sums of at most a few hundred products of integers below 2**53: this covers their rounding.
 _ROUNDING = 1e-12
 
@@ -61,48 +78,126 @@ class Choice:
     """A best choice. ``bound`` is proven: no choice within the limits has a larger value.
 
     ``unique`` tells that no other choice has this value; False also where that was not established.
+    ``many_ties`` tells that ``milp`` was the method that succeeded.
     """
 
     chosen: tuple[NDArray[np.bool_], ...]
     value: int
     bound: int
-    unique: bool
+    unique: bool = False
+    many_ties: bool = False
 
 
-def maximise(problem: Problem, values: Sequence[Integers]) -> Choice | None:
+def maximise(problem: Problem, values: Sequence[Integers], known: Choice | None = None) -> Choice | None:
     """The choice with the largest summed value, or None when no choice keeps every limit.
 
     Args:
         problem: what may be chosen.
         values: per layer int64 [items]; sums of values and of costs must stay below 2**53 in magnitude.
+        known: a choice within the limits to start from; only its value and bound are not used.
+
+    Raises:
+        InputError: neither a choice nor a proof that there is none was found in reasonable time.
     """
     multipliers = _multipliers(problem, values)
     if multipliers is None:
         return None
     search = _Search(problem, values, multipliers)
-    best: tuple[int, list[int]] | None = None
-    for number, width in enumerate(_WIDTHS):
-        options = _OPTIONS[min(number, len(_OPTIONS) - 1)] if best is None else width
-        found = search.run(None if best is None else best[0], width, options)
-        if found.value is not None and (best is None or found.value >= best[0]):
-            best = (found.value, found.masks)
-        if found.complete or (best is not None and best[0] >= search.bound):
-            bound = None if best is None else best[0]
-            break
-    else:
-        found, bound = replace(found, complete=False), search.bound
+    best = None if known is None else _Known(_total(values, known.chosen), known.chosen)
+    bound = search.bound
+    if known is not None and best is not None and best.value >= bound:
+        return replace(known, value=best.value, bound=best.value, unique=False)
+    for method, size in _MILP_FIRST if known is not None and known.many_ties else _JOIN_FIRST:
+        if method == "milp":
+            result = _integer_program(problem, values, size)
+            if result is None:
+                return None
+        else:
+            result = search.run(None if best is None else best.value, size, size // 32)
+        best = _better(best, result.found)
+        if best is None and result.complete:
+            return None
+        if best is not None and (result.complete or best.value >= bound):
+            unique = result.complete and result.count == 1
+            return Choice(best.chosen, best.value, best.value, unique, many_ties=method == "milp")
     if best is None:
-        if not found.complete:
-            raise RuntimeError(
-                "no feasible choice was found and none was excluded: the limits are too entangled"
-            )
-        return None
-    assert bound is not None
-    chosen = tuple(
-        np.array([bool(mask >> item & 1) for item in range(len(row))])
-        for mask, row in zip(best[1], values, strict=True)
+        raise InputError(
+            "the budgets are so tight that neither a choice within them nor a proof that there is none was found: "
+            "loosen one of them"
+        )
+    return Choice(best.chosen, best.value, max(best.value, bound))
+
+
+@dataclass(frozen=True)
+class _Known:
+    value: int
+    chosen: tuple[NDArray[np.bool_], ...]
+
+
+def _better(one: _Known | None, other: _Known | None) -> _Known | None:
+    if one is None or other is None:
+        return one or other
+    return other if other.value > one.value else one
+
+
+def _total(rows: Sequence[Integers], chosen: Sequence[NDArray[np.bool_]]) -> int:
+    return sum(int(row[taken].sum()) for row, taken in zip(rows, chosen, strict=True))
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What a method found; ``complete``: nothing is better. ``count``: how many are as good, 2 for some."""
+
+    found: _Known | None
+    count: int = 0
+    complete: bool = True
+
+
+def _integer_program(problem: Problem, values: Sequence[Integers], nodes: int) -> _Result | None:
+    """The answer of SciPy's milp within ``nodes``, checked; None when there is no choice within the limits."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_matrix
+
+    value = np.concatenate(values).astype(float)
+    scale = max(np.abs(value).max(), 1.0) / _SCALE
+    owner = np.repeat(np.arange(len(values)), [len(row) for row in values])
+    sizes = csr_matrix((np.concatenate(problem.sizes), (owner, np.arange(len(owner)))))
+    constraints = [LinearConstraint(sizes, problem.least, problem.most)]
+    for table, limit in zip(problem.costs, problem.limits, strict=True):
+        row = np.concatenate(table).astype(float)
+        unit = max(np.abs(row).max(), 1.0) / _SCALE
+        constraints.append(LinearConstraint(csr_matrix(row / unit), -np.inf, limit / unit))
+    low, high = np.concatenate(problem.forced), ~np.concatenate(problem.banned)
+    result = milp(
+        -value / scale,
+        integrality=np.ones(len(value)),
+        bounds=Bounds(low.astype(float), high.astype(float)),
+        constraints=constraints,
+        options={"mip_rel_gap": 0.0, "node_limit": nodes, "time_limit": _SECONDS},
     )
-    return Choice(chosen, best[0], bound, found.complete and found.count == 1)
+    if result.status == 2:
+        return None
+    if result.x is None:
+        return _Result(None, complete=False)
+    chosen = tuple(np.split(result.x > 0.5, np.cumsum([len(row) for row in values])[:-1]))
+    if not _allowed(problem, chosen):
+        return _Result(None, complete=False)
+    return _Result(_Known(_total(values, chosen), chosen), complete=result.status == 0)
+
+
+def _allowed(problem: Problem, chosen: Sequence[NDArray[np.bool_]]) -> bool:
+    """Whether a choice keeps every limit, in whole numbers."""
+    counts = [int(size[taken].sum()) for size, taken in zip(problem.sizes, chosen, strict=True)]
+    return (
+        all(
+            low <= count <= high for low, count, high in zip(problem.least, counts, problem.most, strict=True)
+        )
+        and all(bool(taken[force].all()) for taken, force in zip(chosen, problem.forced, strict=True))
+        and not any(bool(taken[ban].any()) for taken, ban in zip(chosen, problem.banned, strict=True))
+        and all(
+            _total(table, chosen) <= limit for table, limit in zip(problem.costs, problem.limits, strict=True)
+        )
+    )
 
 
 def _multipliers(problem: Problem, values: Sequence[Integers]) -> Reals | None:
@@ -139,14 +234,6 @@ def _multipliers(problem: Problem, values: Sequence[Integers]) -> Reals | None:
             sets.append(np.where(np.arange(limits) == limit, factor * duals, duals))
         sets.append(factor * duals)
     return np.array(sets if duals.any() else [duals])
-
-
-@dataclass(frozen=True)
-class _Found:
-    value: int | None
-    masks: list[int] = field(default_factory=list)
-    count: int = 0
-    complete: bool = True
 
 
 class _Search:
@@ -223,7 +310,7 @@ class _Search:
         able = (totals @ self.weights + (self.upper - self.tops[layer]) >= floor - self.margin).all(1)
         return masks[able], totals[able], complete
 
-    def run(self, incumbent: int | None, width: int, most_options: int) -> _Found:
+    def run(self, incumbent: int | None, width: int, most_options: int) -> _Result:
         """All choices of value at least ``incumbent``, unless a layer or the joining passes its width."""
         floor = -np.inf if incumbent is None else float(incumbent)
         layers = [self._options(layer, floor, most_options) for layer in range(len(self.totals))]
@@ -235,6 +322,11 @@ class _Search:
         merged = False
         for layer in order:
             _, totals, _ = layers[layer]
+            room = max(1, 16 * width // len(totals)) if len(totals) else 1
+            if len(states) > room:
+                complete = False
+                states = states[:room]
+                history[-1] = (history[-1][0], history[-1][1][:room], history[-1][2][:room])
             rest, cheapest = rest - self.tops[layer], cheapest - self.cheapest[layer]
             joined = (states[:, None] + totals[None]).reshape(-1, states.shape[1])
             alive = np.flatnonzero((joined[:, 1:] + cheapest <= self.limits).all(1))
@@ -247,11 +339,12 @@ class _Search:
             if first is not None:
                 merged = True
                 alive, bounds = alive[first], bounds[first]
+            best_first = np.argsort(-bounds, kind="stable")
             if len(alive) > width:
                 complete = False
-                alive = alive[np.argsort(-bounds, kind="stable")[:width]]
+            alive = alive[best_first[:width]]
             if not len(alive):
-                return _Found(None, complete=complete)
+                return _Result(None, complete=complete)
             states = joined[alive]
             parents, options = np.divmod(alive, len(totals))
             history.append((layer, parents, options))
@@ -261,7 +354,11 @@ class _Search:
         for layer, parents, options in reversed(history):
             masks[layer] = int(layers[layer][0][options[state]])
             state = int(parents[state])
-        return _Found(value, masks, 2 if merged else len(winners), complete)
+        chosen = tuple(
+            (mask >> np.arange(len(row)) & 1).astype(bool)
+            for mask, row in zip(masks, self.totals, strict=True)
+        )
+        return _Result(_Known(value, chosen), 2 if merged else len(winners), complete)
 
 
 def _first_of_equals(rows: Integers) -> NDArray[np.intp] | None:

@@ -14,7 +14,7 @@ from scansearch.derivation.task import Chosen, Task, number
 from scansearch.errors import InputError
 
 _BITS = 40  # a step of 2**-40 of the largest figure; sums of thousands stay below 2**53
-_NAMES_AT_ONCE = 40
+_NAMES_AT_ONCE = 20  # weights of 2**19 are still exact in milp
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,18 @@ def best_choice(task: Task, tie_order: Sequence[str]) -> Best:
         least = cheapest_total(task.without_budgets(), measure)
         if least > task.budgets[measure]:
             raise InputError(_cannot(task, measure, least))
-    tightened: dict[str, int] = {}
+    problem, measures = _problem(task, tables)
     while True:
-        problem, measures = _problem(task, tables, tightened)
         first = maximise(problem, levels[0])
         if first is None:
             raise InputError(_cannot_together(task, measures))
         chosen = _break_ties(problem, levels, first)
-        broken = [measure for measure in measures if task.total(measure, chosen) > task.budgets[measure]]
-        if not broken:
+        if task.kept(chosen):
             objective = task.objective(chosen)
             return Best(chosen, objective, objective + (first.bound - first.value) * scores.size)
-        # The step size let a choice through that is over a budget by less than one step per direction.
-        for measure in broken:
-            tightened[measure] = _sum(tables[measure].rows, chosen) - 1
+        # The steps let a choice through that is over a budget by less than a step per direction: cut it off.
+        cut = [np.where(taken, 1, -1).astype(np.int64) for taken in chosen]
+        problem = problem.limited(cut, _sum(cut, chosen) - 1)
 
 
 def cheapest_total(task: Task, measure: str) -> float:
@@ -90,7 +88,7 @@ def cheapest_total(task: Task, measure: str) -> float:
     values = [-row for row in tables[measure].rows]
     chosen: Chosen = _without_limits(task, [values])
     if not task.kept(chosen):
-        problem, measures = _problem(task, tables, {})
+        problem, measures = _problem(task, tables)
         choice = maximise(problem, values)
         if choice is None:
             raise InputError(_cannot_together(task, measures))
@@ -122,7 +120,7 @@ def _without_limits(task: Task, levels: Sequence[Sequence[Integers]]) -> list[ND
     return chosen
 
 
-def _problem(task: Task, tables: dict[str, _Steps], tightened: dict[str, int]) -> tuple[Problem, list[str]]:
+def _problem(task: Task, tables: dict[str, _Steps]) -> tuple[Problem, list[str]]:
     """The task in integers, with the budgets that some choice exceeds."""
     measures = [measure for measure, limit in task.budgets.items() if dearest_total(task, measure) > limit]
     limits = []
@@ -130,8 +128,7 @@ def _problem(task: Task, tables: dict[str, _Steps], tightened: dict[str, int]) -
         fixed, steps = task.tables[measure].fixed, tables[measure]
         exact = steps.size == 1.0 and fixed.is_integer()
         slack = 0 if exact else sum(task.most) + 2
-        limit = math.floor((task.budgets[measure] - fixed) / steps.size) + slack
-        limits.append(min(limit, tightened.get(measure, limit)))
+        limits.append(math.floor((task.budgets[measure] - fixed) / steps.size) + slack)
     problem = Problem(
         sizes=task.sizes(),
         least=task.least,
@@ -150,14 +147,16 @@ def _break_ties(problem: Problem, levels: Sequence[Sequence[Integers]], first: C
         if choice.unique:
             return choice.chosen
         problem = problem.limited([-row for row in values], -choice.value)
-        choice, values = _again(problem, level), level
+        choice, values = _again(problem, level, choice), level
+    problem = problem.limited([-row for row in values], -choice.value)
+    if _only(problem, choice):
+        return choice.chosen
     places = [
         (layer, item)
         for layer, row in enumerate(problem.sizes)
         for item in range(len(row))
         if not problem.forced[layer][item] and not problem.banned[layer][item]
     ]
-    problem = problem.limited([-row for row in values], -choice.value)
     for start in range(0, len(places), _NAMES_AT_ONCE):
         if choice.unique:
             break
@@ -165,7 +164,7 @@ def _break_ties(problem: Problem, levels: Sequence[Sequence[Integers]], first: C
         some = places[start : start + _NAMES_AT_ONCE]
         for power, (layer, item) in enumerate(reversed(some)):
             weights[layer][item] = 1 << power
-        choice = _again(problem, weights)
+        choice = _again(problem, weights, choice)
         forced, banned = [row.copy() for row in problem.forced], [row.copy() for row in problem.banned]
         for layer, item in some:
             (forced if choice.chosen[layer][item] else banned)[layer][item] = True
@@ -173,11 +172,18 @@ def _break_ties(problem: Problem, levels: Sequence[Sequence[Integers]], first: C
     return choice.chosen
 
 
-def _again(problem: Problem, values: Sequence[Integers]) -> Choice:
-    choice = maximise(problem, values)
-    if choice is None:
-        raise RuntimeError("a choice that was found before is lost: please report this with the preferences")
-    return choice
+def _only(problem: Problem, choice: Choice) -> bool:
+    """Whether no other choice keeps every limit: then the one that differs most from this one is this one."""
+    if choice.unique:
+        return True
+    differing = [np.where(taken, -1, 1).astype(np.int64) for taken in choice.chosen]
+    other = _again(problem, differing, choice)
+    return other.bound == _sum(differing, choice.chosen)
+
+
+def _again(problem: Problem, values: Sequence[Integers], known: Choice) -> Choice:
+    choice = maximise(problem, values, known)
+    return known if choice is None else choice
 
 
 def _sum(rows: Sequence[Integers], chosen: Chosen) -> int:
