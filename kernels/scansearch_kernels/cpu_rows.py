@@ -7,7 +7,18 @@ from numba import njit
 
 from scansearch_kernels import cpu_layout as field
 from scansearch_kernels.vector_math import lane_count, softplus
-from scansearch_kernels.vectors import at, fixed, get, off, prefetch, put, spread, vload, vstore
+from scansearch_kernels.vectors import (
+    at,
+    fixed,
+    get,
+    off,
+    prefetch,
+    prefetch_to_write,
+    put,
+    spread,
+    vload,
+    vstore,
+)
 
 INT32, INT64, INT8 = np.int32(0), np.int64(0), np.int8(0)
 MARKED = np.int8(1)
@@ -121,3 +132,10 @@ def prefetch_row(row: Any, vectors: int, one: Any) -> None:
     """Ask for the cache lines of so many vectors."""
     for v in range(vectors):
         prefetch(row, v * lane_count(one))
+
+
+@njit(forceinline=True)
+def prefetch_target(row: Any, vectors: int, one: Any) -> None:
+    """Ask for the cache lines of so many vectors, to write to them."""
+    for v in range(vectors):
+        prefetch_to_write(row, v * lane_count(one))

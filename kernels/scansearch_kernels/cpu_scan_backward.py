@@ -24,6 +24,7 @@ from scansearch_kernels.cpu_rows import (
     load_row,
     positive,
     prefetch_row,
+    prefetch_target,
     row_at,
     store_row,
     tensor_row,
@@ -209,6 +210,9 @@ def _one_direction(
             put(addresses, t, address(nothing))
             put(addresses, CHUNK + t, address(nothing))
             if row >= 0:
+                prefetch_target(off(du, row * dim), vectors, one)
+                if rank == 0:
+                    prefetch_target(off(ddelta, row * dim), vectors, one)
                 put(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
                 put(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
             if states != even:
@@ -250,6 +254,9 @@ def _one_direction(
                 earlier = row_at(p, field.WRITE, k, start + t - CHUNK)
                 if earlier >= 0:
                     prefetch_row(off(tensor_row(p, field.DY, b, k, earlier, one), first), vectors, one)
+        if chunk > 0:
+            for n in range(states):
+                prefetch_row(off(saved, ((chunk - 1) * states + n) * padded), vectors, one)
         fill(into_flow, 2 * CHUNK * TILE, one)
         fill(sums, 2 * even * CHUNK // lanes, one)
 

@@ -20,6 +20,7 @@ from scansearch_kernels.cpu_rows import (
     load_row,
     positive,
     prefetch_row,
+    prefetch_target,
     row_at,
     store_row,
     tensor_row,
@@ -113,6 +114,9 @@ def _one_direction(
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
             source = off(tensor_row(p, field.U, b, k, max(row, 0), one), first)
+            position = row_at(p, field.WRITE, k, start + t)
+            if position >= 0:
+                prefetch_target(off(image, position * dim), vectors, one)
             put(addresses, t, address(nothing))
             put(addresses, CHUNK + t, address(nothing))
             if row >= 0:

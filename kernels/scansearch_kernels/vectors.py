@@ -134,18 +134,22 @@ def grab(_: Any, pointer: Any) -> Any:
     return types.int64(pointer), code
 
 
-@intrinsic
-def prefetch(_: Any, pointer: Any, index: Any) -> Any:
-    """Ask for the cache line that holds an element."""
+def _prefetcher(write: int) -> Any:
+    def typed(_: Any, pointer: Any, index: Any) -> Any:
+        def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+            place = builder.gep(args[0], [args[1]])
+            hint = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], hint)
+            builder.call(function, [place, *(ir.Constant(INT32, flag) for flag in (write, 3, 1))])
+            return context.get_dummy_value()
 
-    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
-        address = builder.gep(args[0], [args[1]])
-        hint = ir.FunctionType(ir.VoidType(), [address.type, INT32, INT32, INT32])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [address.type], hint)
-        builder.call(function, [address, *(ir.Constant(INT32, flag) for flag in (0, 3, 1))])
-        return context.get_dummy_value()
+        return types.none(pointer, index), code
 
-    return types.none(pointer, index), code
+    return intrinsic(typed)
+
+
+prefetch = _prefetcher(0)  # ask for the cache line that holds an element: (pointer, index)
+prefetch_to_write = _prefetcher(1)
 
 
 # --- vectors ----------------------------------------------------------------------------------------------------
