@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from scansearch.spaces import SearchSpace
 from scansearch.yaml_io import validate
+
+# Small operations on two threads lose more than they gain, most of all where tests run side by side.
+torch.set_num_threads(1)
 
 TINY_SPACE = {
     "schema": 1,

@@ -14,7 +14,6 @@ from scansearch import driving, engine, pipeline
 from scansearch.cli.info import wide_console
 from scansearch.summary import genotype_line, human, next_commands
 
-
 _STEPS_TO_ESTIMATE = 5
 
 
