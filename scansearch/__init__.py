@@ -18,6 +18,7 @@ from scansearch.derive import derive
 from scansearch.search import search
 
 if TYPE_CHECKING:
+    from scansearch.benchmark import bench_table as bench_table
     from scansearch.costs import Costs as Costs
     from scansearch.directions import parse_direction as parse_direction
     from scansearch.directions import register_direction as register_direction
@@ -37,6 +38,7 @@ _HOMES = {
     "Run": "runs",
     "SearchResult": "pipeline",
     "SearchSpace": "spaces",
+    "bench_table": "benchmark",
     "load_space": "spaces",
     "parse_direction": "directions",
     "register_direction": "directions",

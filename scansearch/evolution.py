@@ -291,7 +291,7 @@ class _Search:
             return
         import fcntl  # not on every system, and needed here only
 
-        with open(f"{self.journal}.lock", "w", encoding="utf-8") as file:
+        with open(f"{self.journal}.claims", "w", encoding="utf-8") as file:  # Optuna has a .lock of its own
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
