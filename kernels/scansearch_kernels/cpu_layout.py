@@ -8,6 +8,9 @@ CHUNK = 16  # steps between two saved states
 LANES = {torch.float32: 16, torch.float64: 8}  # channels in a vector
 TILE = 4  # vectors that are walked together, so that a row is touched once and in one piece
 LINE = 64  # bytes
+# Vectors from one scratch array of a chunk to the next: odd, as arrays a multiple of 4 KiB apart would share cache sets
+# and a load would wait for stores to the same place in another array.
+STRIDE = CHUNK * TILE + 5
 
 # Counters and sizes; then the address of each tensor, followed by its batch, direction and row strides where the
 # caller decides them (those are counted in elements).

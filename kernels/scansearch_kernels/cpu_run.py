@@ -8,11 +8,11 @@ from torch import Tensor
 from scansearch_kernels import cpu_layout as field
 from scansearch_kernels import threads
 from scansearch_kernels.compiled import kernel
-from scansearch_kernels.cpu_layout import CHUNK, LANES, TILE, Call, padded, padded_dim
+from scansearch_kernels.cpu_layout import CHUNK, LANES, STRIDE, TILE, Call, padded, padded_dim
 from scansearch_kernels.validation import ConvCall, ScanCall
 
 ITEMS = 32  # pieces that work is cut into where the shapes allow, whatever the number of threads
-STEP_VECTORS = 9  # vectors of scratch per step of a chunk in the backward
+STEP_ARRAYS = 9  # arrays of scratch per chunk in the backward
 
 
 @threads.fork_safe
@@ -29,8 +29,8 @@ def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
     native.whole(field.SAVED, saved)
     split = 1 if batch * tiles >= ITEMS else directions
     native.sizes(items=batch * tiles * split, split=split, keep=int(keep))
-    vectors = 1 + (3 * CHUNK + 2 * states + call.image_length) * TILE
-    numbers = vectors * LANES[dtype] + 2 * states + 4 * CHUNK
+    vectors = 1 + 3 * STRIDE + (2 * states + call.image_length) * TILE
+    numbers = (vectors + 1) * LANES[dtype] + 2 * states + 4 * CHUNK
     _run("scan_forward", native, max(call.image_length, 1), numbers, batch * tiles * split, _work(call))
     return y.to(call.u.dtype), saved
 
@@ -65,7 +65,7 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
     native.sizes(items=slots * groups, slots=slots, groups=groups)
     gates = 2 * call.image_length if call.z is not None else 0
     even = states + states % 2
-    vectors = 1 + (STEP_VECTORS * CHUNK + 2 * even + gates) * TILE + 6 * CHUNK
+    vectors = 1 + STEP_ARRAYS * STRIDE + (2 * even + gates) * TILE + 6 * CHUNK
     numbers = vectors * LANES[dtype] + (2 * CHUNK + 1) * even + 12 * CHUNK
     if batch:
         _run("scan_backward", native, max(rows, 1), numbers, slots * groups, 3 * _work(call))

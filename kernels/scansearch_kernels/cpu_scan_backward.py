@@ -158,7 +158,7 @@ def _one_direction(
     directions, states, padded = fixed(p, field.DIRECTIONS), fixed(p, field.STATES), fixed(p, field.PADDED)
     dim, rank, rows = fixed(p, field.DIM), fixed(p, field.RANK), fixed(p, field.ROWS)
     # scratch: a ragged row; per step of a chunk and vector; per vector and state
-    per_step = CHUNK * TILE * lanes
+    per_step = field.STRIDE * lanes
     deltas = off(work, lanes)
     inputs = off(deltas, per_step)
     inflows = off(inputs, per_step)
@@ -257,7 +257,7 @@ def _one_direction(
         if chunk > 0:
             for n in range(states):
                 prefetch_row(off(saved, ((chunk - 1) * states + n) * padded), vectors, one)
-        fill(into_flow, 2 * CHUNK * TILE, one)
+        fill(into_flow, 2 * field.STRIDE, one)
         fill(sums, 2 * even * CHUNK // lanes, one)
 
         for v in range(vectors):

@@ -61,7 +61,8 @@ def _one_tile(p: Any, b: int, first_k: int, last_k: int, tile: int, scratch: int
     length, states = fixed(p, field.LENGTH), fixed(p, field.STATES)
     marks = at(scratch, INT8)
     work = at(scratch + fixed(p, field.MARKS_SIZE), one)
-    gates = off(work, (1 + (3 * CHUNK + 2 * states) * TILE) * lanes + states + states % 2 + 4 * CHUNK)
+    few = states + states % 2 + 4 * CHUNK  # what is no whole vector
+    gates = off(work, (1 + 3 * field.STRIDE + 2 * states * TILE + (few + lanes - 1) // lanes) * lanes)
     if fixed(p, field.Z) != 0:
         for position in range(length):
             z = off(tensor_row(p, field.Z, b, 0, position, one), first)
@@ -85,9 +86,9 @@ def _one_direction(
     states, padded, dim = fixed(p, field.STATES), fixed(p, field.PADDED), fixed(p, field.DIM)
     # scratch: a ragged row; per step of a chunk and vector; per vector and state
     deltas = off(work, lanes)
-    inflows = off(deltas, CHUNK * TILE * lanes)
-    results = off(inflows, CHUNK * TILE * lanes)
-    state = off(results, CHUNK * TILE * lanes)
+    inflows = off(deltas, field.STRIDE * lanes)
+    results = off(inflows, field.STRIDE * lanes)
+    state = off(results, field.STRIDE * lanes)
     decays = off(state, TILE * states * lanes)
     nothing = off(decays, TILE * states * lanes)
     addresses = at(address(off(nothing, states + states % 2)), INT64)  # of B and C at each step
