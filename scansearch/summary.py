@@ -26,7 +26,12 @@ def genotype_line(result: JobResult) -> str:
 def next_commands(result: JobResult) -> list[str]:
     """What a user would type next, most likely first."""
     folder = result.run.folder
-    return [f"scansearch derive {folder} --k {max(1, result.genotype.directions_per_layer[0] - 1)}"]
+    fewer = max(1, result.genotype.directions_per_layer[0] - 1)
+    return [
+        f"scansearch train {folder}",
+        f"scansearch derive {folder} --k {fewer}",
+        f"scansearch costs {folder / 'genotype.yaml'}",
+    ]
 
 
 def summary_markdown(result: JobResult, config: SearchConfig) -> str:
