@@ -138,8 +138,7 @@ class TrainTask:
 
     def step(self, epoch: int, step: int) -> engine.Metrics:
         config, device = self.config, self.accelerator.device
-        held = config.schedule.warmup_by == "epoch" and epoch < config.warmup_epochs
-        self.scheduler.step_update((epoch + 1) * self.steps_per_epoch if held else step)
+        self.set_learning_rate(epoch, step)
         images, labels = next(self._train)
         # Reading a batch may have reseeded.
         seed_everything(config.seed, self.accelerator.process_index, step)
@@ -161,6 +160,11 @@ class TrainTask:
             self.ema.update(self.model, step=step + 1)
         loss, accuracy = self.accelerator.reduce(totals, reduction="mean").tolist()
         return {"loss": loss, "accuracy": 100 * accuracy}
+
+    def set_learning_rate(self, epoch: int, step: int) -> None:
+        """Give every parameter group the learning rate of step number ``step`` (from 0 over the whole run)."""
+        held = self.config.schedule.warmup_by == "epoch" and epoch < self.config.warmup_epochs
+        self.scheduler.step_update((epoch + 1) * self.steps_per_epoch if held else step)
 
     def _backward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Add the gradient of one micro-batch's share of the loss; returns its loss and accuracy.
@@ -198,6 +202,7 @@ class TrainTask:
         return {
             **engine.pack_module(self.model, "model"),
             **engine.pack_optimizer(self.optimizer, "optimizer"),
+            **_group_tensors(self.optimizer),
             **ema,
         }
 
@@ -207,8 +212,14 @@ class TrainTask:
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         engine.unpack_module(self.model, tensors, "model")
         engine.unpack_optimizer(self.optimizer, tensors, "optimizer")
-        for group, numbers in zip(self.optimizer.param_groups, state["groups"], strict=True):
+        for index, (group, numbers) in enumerate(
+            zip(self.optimizer.param_groups, state["groups"], strict=True)
+        ):
+            start = f"group.{index}."
             group.update(numbers)
+            group.update(
+                {k.removeprefix(start): v.clone() for k, v in tensors.items() if k.startswith(start)}
+            )
         if self.ema is not None:
             engine.unpack_module(self.ema.module, tensors, "ema")
         self.best = state["best"]
@@ -239,16 +250,16 @@ def make_optimizer(model: ScanBackbone, options: OptimizerOptions) -> torch.opti
         InputError: an optimizer that timm does not have, or that refuses the options.
     """
     known = list_optimizers()
-    if options.name.lower() not in known:
-        near = difflib.get_close_matches(options.name, known, n=3)
+    # timm wraps any of its optimizers in Lookahead where the name says so.
+    if options.name.lower().removeprefix("lookahead_") not in known:
+        near = difflib.get_close_matches(options.name, known, n=3) or ["adamw", "sgd", "lamb"]
         raise InputError(
-            f"optimizer.name {options.name!r} is none of timm's (allowed: {', '.join(near or known)}"
-            + (", ...)" if near else ")")
+            f"optimizer.name {options.name!r} is none of timm's (allowed: {', '.join(near)}, or another of timm's)"
         )
     wishes = {"betas": options.betas, "eps": options.eps, "momentum": options.momentum}
     given = {name: value for name, value in wishes.items() if value is not None}
     try:
-        return create_optimizer_v2(
+        optimizer = create_optimizer_v2(
             parameter_groups(model, options),
             opt=options.name,
             lr=options.lr,
@@ -257,6 +268,11 @@ def make_optimizer(model: ScanBackbone, options: OptimizerOptions) -> torch.opti
         )
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise InputError(f"optimizer {options.name!r} with {given or 'its defaults'}: {error}") from None
+    # timm drops some that an optimizer lacks without a word.
+    ignored = sorted(set(given) - set(optimizer.param_groups[0]))
+    if ignored:
+        raise InputError(f"optimizer {options.name!r} has no {ignored[0]}: leave out optimizer.{ignored[0]}")
+    return optimizer
 
 
 def parameter_groups(model: ScanBackbone, options: OptimizerOptions) -> list[dict[str, Any]]:
@@ -280,8 +296,18 @@ def parameter_groups(model: ScanBackbone, options: OptimizerOptions) -> list[dic
 
 
 def _group_numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """What an optimizer keeps per group (some count their steps there), as JSON values."""
+    """The numbers that an optimizer keeps per group (some count their steps there), as JSON values."""
     return [
         {name: value for name, value in group.items() if isinstance(value, int | float)}
         for group in optimizer.param_groups
     ]
+
+
+def _group_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors that an optimizer keeps per group, as ``group.<index>.<key>``."""
+    return {
+        f"group.{index}.{key}": value.detach().clone()
+        for index, group in enumerate(optimizer.param_groups)
+        for key, value in group.items()
+        if isinstance(value, Tensor)
+    }
