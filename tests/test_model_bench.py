@@ -69,3 +69,33 @@ def test_impossible_requests_are_one_clear_line(wrong: dict, message: str) -> No
 def test_a_missing_device_is_named() -> None:
     with pytest.raises(InputError, match="no usable CUDA device"):
         bench_models(["localvim_tiny"])
+
+
+def run(*arguments: str) -> object:
+    from typer.testing import CliRunner
+
+    from scansearch.cli.bench import app
+
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_the_command_prints_what_was_measured_as_json() -> None:
+    import json
+
+    done = run(
+        "models", "--model", "localvim_tiny", "--device", "cpu", "--batch", "1", "--img-size", "32",
+        "--dtype", "float32", "--repeats", "1", "--json",
+    )  # fmt: skip
+    (row,) = json.loads(done.stdout)
+    assert row["model"] == "localvim_tiny"
+    assert row["training_images_per_s"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize(
+    ("device", "message"), [("cuda", "no usable CUDA device"), ("tpu", "must be cpu or cuda, not 'tpu'")]
+)
+def test_kernels_on_an_impossible_device_are_one_clear_line(device: str, message: str) -> None:
+    done = run("kernels", "--device", device)
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)

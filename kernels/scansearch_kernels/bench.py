@@ -2,6 +2,8 @@
 
 For each size the kernels are first compared with a float64 reference; no ratio is given for a kernel that is
 wrong. Then the floor of this machine (see `floor`) and the kernels are timed in turns, and the best of each counts.
+`--compile-only [--arch 90] [--json]` compiles the GPU kernels instead, which needs no GPU (see `compile_report`); on a
+GPU they are timed by `device_bench`.
 """
 
 import argparse
@@ -237,6 +239,12 @@ def _resident(entry: str) -> int:
 
 def main(arguments_: list[str] | None = None) -> int:
     """Command line of the benchmark; returns the exit code (1 if any ratio was refused)."""
+    given = sys.argv[1:] if arguments_ is None else arguments_
+    if "--compile-only" in given:
+        from scansearch_kernels import compile_report
+
+        compile_report.main([entry for entry in given if entry != "--compile-only"])
+        return 0
     parser = argparse.ArgumentParser(prog="python -m scansearch_kernels.bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("kernels", help="time the CPU kernels against this machine's floor")

@@ -132,6 +132,7 @@ def bench(
     repeats: int = 20,
     baseline_batch: int = 2,
     quick: bool = False,
+    opponents: Sequence[str] = OPPONENTS,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """The whole benchmark as plain values: {"device", "rates", "sizes": [one dict each]}.
@@ -152,7 +153,7 @@ def bench(
             row["forward_over_floor"] = row["forward_ms"] / row["forward_floor_ms"]
             row["both_over_floor"] = row["both_ms"] / row["both_floor_ms"]
             row["w7_over_h"] = row["w7_both_ms"] / row["both_ms"]
-            for opponent in OPPONENTS:
+            for opponent in opponents:
                 if opponent not in available_backends():
                     continue
                 images = baseline_batch if opponent == "reference" else batch

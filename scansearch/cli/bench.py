@@ -29,8 +29,15 @@ def kernels(
     ] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; the best counts.")] = 20,
     baselines: Annotated[bool, typer.Option(help="Time the slow ones to compare with, too.")] = True,
+    device: Annotated[
+        str, typer.Option(help="cpu, or cuda for the GPU kernels at the published sizes.")
+    ] = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time, on cuda.")] = 128,
 ) -> None:
-    """Time the CPU kernels against the floor of this machine, after checking that they are right."""
+    """Time the kernels against the floor of this machine, after checking that they are right."""
+    if device != "cpu":
+        _device_kernels(size, device, batch, repeats, baselines, as_json)
+        return
     from scansearch_kernels import bench as measure
 
     try:
@@ -41,4 +48,67 @@ def kernels(
         raise InputError(str(error)) from error
     typer.echo(json.dumps(rows, indent=1) if as_json else measure.table(rows))
     if any(row["refused"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    model: Annotated[
+        list[str] | None, typer.Option(help="A timm name; may be repeated. The published ones by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
+    img_size: Annotated[int, typer.Option("--img-size", min=1, help="Side of the images in pixels.")] = 224,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32, by autocast.")] = "bfloat16",
+    backend: Annotated[str | None, typer.Option(help="Of scan and convolution: cuda, mamba_ssm, ...")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs; the median counts.")] = 10,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list of objects instead of lines.")
+    ] = False,
+) -> None:
+    """Images per second and peak memory of whole models, in inference and training."""
+    from scansearch.model_bench import BESIDE, PUBLISHED, bench_models
+
+    rows = bench_models(
+        model or [*PUBLISHED, *BESIDE],
+        device=device,
+        batch=batch,
+        image_size=img_size,
+        dtype=dtype,
+        backend=backend,
+        repeats=repeats,
+        progress=lambda line: None if as_json else typer.echo(line),
+    )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+
+
+def _device_kernels(
+    size: list[str] | None, device: str, batch: int, repeats: int, baselines: bool, as_json: bool
+) -> None:
+    import torch
+
+    if not device.startswith("cuda"):
+        raise InputError(f"--device must be cpu or cuda, not {device!r}")
+    if not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no usable CUDA device")
+    from scansearch_kernels import device_bench
+    from scansearch_kernels.published_sizes import PUBLISHED_SIZES
+
+    known = {entry.name: entry for entry in PUBLISHED_SIZES}
+    for name in size or ():
+        if name not in known:
+            raise InputError(f"size must be one of {', '.join(known)}, not {name!r}")
+    found = device_bench.bench(
+        device,
+        batch,
+        torch.bfloat16,
+        [known[name] for name in size or known],
+        repeats,
+        opponents=device_bench.OPPONENTS if baselines else (),
+        tell=lambda line: None if as_json else typer.echo(line),
+    )
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    if not all(row["correct"] for row in found["sizes"]):
         raise typer.Exit(1)

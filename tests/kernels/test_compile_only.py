@@ -95,7 +95,7 @@ def test_one_image_is_split_into_segments_and_a_batch_is_not() -> None:
 @pytest.mark.long
 def test_every_published_variant_compiles_without_forward_spills() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "scansearch_kernels.compile_report", "--arch", "90", "--json"],
+        [sys.executable, "-m", "scansearch_kernels.bench", "--compile-only", "--arch", "90", "--json"],
         capture_output=True,
         text=True,
         check=True,
