@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
-from scansearch.yaml_io import Integers, StrictModel, StringLists, Strings, load_yaml
+from scansearch.yaml_io import Counts, StrictModel, StringLists, Strings, load_yaml
 
 Family = Literal["local_vim", "local_vmamba"]
 SCHEMA = 1
@@ -39,7 +39,7 @@ class Width(StrictModel):
     """Width of one model: ``embed_dim`` for local_vim, one entry of ``dims`` per stage for local_vmamba."""
 
     embed_dim: int | None = Field(default=None, ge=1)
-    dims: Integers | None = None
+    dims: Counts | None = Field(default=None, min_length=1)
     drop_path_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
@@ -48,7 +48,7 @@ class Variant(StrictModel):
 
     image_size: int = Field(ge=1)
     depth: int | None = Field(default=None, ge=1)
-    depths: Integers | None = None
+    depths: Counts | None = Field(default=None, min_length=1)
     backbone: Backbone
     supernet: Width
     derived: Width

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from scansearch.errors import InputError
 
@@ -22,6 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 # Immutable sequences: strict about their elements, but built from the lists that YAML and JSON have.
 Strings = Annotated[tuple[str, ...], Strict(False)]
 Integers = Annotated[tuple[int, ...], Strict(False)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False)]
 Numbers = Annotated[tuple[float, ...], Strict(False)]
 StringLists = Annotated[tuple[Strings, ...], Strict(False)]
 NumberLists = Annotated[tuple[Numbers, ...], Strict(False)]
@@ -101,6 +102,8 @@ def read_text(path: Path, *, limit: int = 4_000_000) -> str:
         raise InputError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a UTF-8 text file") from None
+    except ValueError as error:  # a NUL character in the name
+        raise InputError(f"{str(path)!r}: {error}") from None
 
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
@@ -127,7 +130,8 @@ def validate(data: Any, model: type[Model], *, source: str) -> Model:
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a pydantic error in one line: key, problem, what is allowed."""
     problems = error.errors(include_url=False)
-    first = problems[0]
+    # A misspelt key is also a missing one: the misspelling is what helps.
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     # Members of a union put their type into the location: no key of the file, so left out.
     key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
     if first["type"] == "extra_forbidden":
@@ -171,11 +175,24 @@ def apply_settings(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """The keys allowed at ``location`` inside ``model``; empty where that cannot be told."""
     current: Any = model
+    in_container = False
     for part in location:
+        if in_container:  # the part is a key or an index, and the members are all of one model
+            in_container = False
+            continue
         fields = getattr(current, "model_fields", {})
-        current = fields[part].annotation if part in fields else None
+        named = [field.annotation for name, field in fields.items() if part in (name, field.alias)]
+        current = _model_in(named[0]) if named else None
+        in_container = bool(named) and get_origin(named[0]) in (dict, list, tuple)
     fields = getattr(current, "model_fields", {})
     return [field.alias or name for name, field in fields.items()]
+
+
+def _model_in(annotation: Any) -> Any:
+    """The model inside ``Model | None``, ``dict[str, Model]`` or ``tuple[Model, ...]``, or None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part)) is not None), None)
 
 
 def _one_line(text: object) -> str:
@@ -195,6 +212,8 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+# A text that reads as a number here but not in YAML 1.1 (1e3) must be quoted.
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 _Dumper.add_representer(list, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data))
 _Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data))
 
