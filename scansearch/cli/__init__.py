@@ -12,6 +12,7 @@ from scansearch.cli import compare as compare_command
 from scansearch.cli import convert, costs, info
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import export as export_command
+from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
 from scansearch.errors import InputError, RunStopped
@@ -32,6 +33,7 @@ app.command("run")(run_command.run)
 app.command("train")(train_command.train)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("compare")(compare_command.compare)
+app.command("rank")(rank_command.rank)
 app.command("export")(export_command.export)
 app.command("costs")(costs.costs)
 app.command("convert")(convert.convert)
