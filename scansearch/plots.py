@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from scansearch.directions import parse_direction
 from scansearch.genotype import Genotype
@@ -91,6 +92,7 @@ def trajectories_figure(epochs: Sequence[Mapping[str, Any]], candidates: Sequenc
             axes.plot(x, y, label=name, color=_COLOURS[names.index(name) % len(_COLOURS)], linewidth=1.6)
         axes.set_title(f"layer {layer + 1}", fontsize=9)
         axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
     for row in panels:
