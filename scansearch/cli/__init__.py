@@ -8,9 +8,10 @@ from typing import Any
 
 import typer
 
+from scansearch.cli import bench, convert, costs, derive, info
 from scansearch.cli import compare as compare_command
-from scansearch.cli import convert, costs, info
 from scansearch.cli import evaluate as evaluate_command
+from scansearch.cli import evolve as evolve_command
 from scansearch.cli import export as export_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
@@ -30,13 +31,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run_command.run)
+app.command("derive")(derive.derive_command)
 app.command("train")(train_command.train)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("compare")(compare_command.compare)
+app.command("evolve")(evolve_command.evolve)
 app.command("rank")(rank_command.rank)
 app.command("export")(export_command.export)
 app.command("costs")(costs.costs)
 app.command("convert")(convert.convert)
+app.add_typer(bench.app, name="bench")
 app.command("spaces")(info.spaces)
 app.command("directions")(info.directions)
 app.command("version")(info.version)
