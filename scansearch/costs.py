@@ -7,7 +7,6 @@ measuring the figures is the models' business.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import Field, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
-from scansearch.yaml_io import Integers, NumberLists, StrictModel, StringLists, read_text, validate
+from scansearch.yaml_io import Integers, NumberLists, StrictModel, StringLists, load_json
 
 MEASURES = ("flops", "params", "latency_ms")
 
@@ -172,8 +171,4 @@ class Costs(StrictModel):
         Raises:
             InputError: one line naming file, key and what is allowed.
         """
-        try:
-            data = json.loads(read_text(Path(path)))
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from None
-        return validate(data, cls, source=str(path))
+        return load_json(Path(path), cls)

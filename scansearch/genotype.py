@@ -78,7 +78,19 @@ class Genotype(StrictModel):
     @field_validator("model")
     @classmethod
     def _plain_values(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
+        value = {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
+        for key, item in value.items():
+            if not all(
+                part is None or isinstance(part, str | int | float)
+                for part in (item if isinstance(item, list) else [item])
+            ):
+                raise ValueError(f"{key} must be a plain value or a list of them")
+        depths = value.get("depths")
+        if depths is not None and not (
+            isinstance(depths, list) and all(type(depth) is int and depth > 0 for depth in depths)
+        ):
+            raise ValueError("depths must be a list of whole numbers from 1 on")
+        return value
 
     @model_validator(mode="after")
     def _hash_holds(self) -> Genotype:

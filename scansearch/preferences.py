@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from pathlib import Path
+from statistics import mean
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -11,7 +13,7 @@ from pydantic import Field, model_validator
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
 from scansearch.genotype import Provenance
-from scansearch.yaml_io import NumberLists, StrictModel, StringLists, read_text, validate
+from scansearch.yaml_io import NumberLists, StrictModel, StringLists, load_json
 
 
 class Preferences(StrictModel):
@@ -70,13 +72,7 @@ class Preferences(StrictModel):
         Raises:
             InputError: one line naming file, key and what is allowed.
         """
-        import json
-
-        try:
-            data = json.loads(read_text(Path(path)))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from None
-        return validate(data, cls, source=str(path))
+        return load_json(Path(path), cls)
 
     @classmethod
     def mean(cls, several: list[Preferences]) -> Preferences:
@@ -91,7 +87,7 @@ class Preferences(StrictModel):
                 if getattr(other, field) != getattr(first, field):
                     raise InputError(f"preferences cannot be averaged: they differ in {field}")
         scores = tuple(
-            tuple(math.fsum(values) / len(several) for values in zip(*layer, strict=True))
+            tuple(float(mean(map(Fraction, values))) for values in zip(*layer, strict=True))
             for layer in zip(*(item.scores for item in several), strict=True)
         )
         sources = [item.provenance for item in several]

@@ -7,6 +7,7 @@ them: YAML 1.2 floats, repeated keys refused, aliases refused.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable
 from pathlib import Path
@@ -113,6 +114,27 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         InputError: one line naming file, key and what is allowed.
     """
     return validate(parse_yaml(read_text(path), source=str(path)), model, source=str(path))
+
+
+def load_json(path: Path, model: type[Model]) -> Model:
+    """The JSON file ``path`` as a validated ``model``, as strict as :func:`load_yaml`.
+
+    Raises:
+        InputError: one line naming file, key and what is allowed.
+    """
+    try:
+        data = json.loads(read_text(path), object_pairs_hook=_distinct_keys)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
+    return validate(data, model, source=str(path))
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} is repeated")
+    return data
 
 
 def validate(data: Any, model: type[Model], *, source: str) -> Model:

@@ -137,7 +137,7 @@ def test_broken_yaml_is_one_line_naming_the_file(text):
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="ab:{}[]&*!-?|>'\"%@`#,\n\t 01.eE_<=~", max_size=40))
 def test_any_text_parses_or_is_one_clear_line(text):
     try:
@@ -219,7 +219,7 @@ data = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data)
 def test_what_is_dumped_loads_as_the_same_and_dumps_the_same_bytes(content):
     text = dump_yaml(content)
