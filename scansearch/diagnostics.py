@@ -68,12 +68,12 @@ def diagnose(
         if layers[-1].entropy < _COLLAPSED:
             top = candidates[max(range(len(candidates)), key=probabilities.__getitem__)]
             warnings.append(
-                f"layer {index + 1} has collapsed on {top}: the directions chosen beside it were hardly trained "
+                f"layer {index} has collapsed on {top}: the directions chosen beside it were hardly trained "
                 "(a lower alphas.lr or a higher temperature helps)"
             )
         elif margin is not None and noise is not None and margin < 2 * noise:
             warnings.append(
-                f"layer {index + 1}: the choice is within the noise of the last epochs "
+                f"layer {index}: the choice is within the noise of the last epochs "
                 f"(margin {margin:.4f}, noise {noise:.4f}); more epochs, or several seeds and "
                 "`scansearch derive RUN RUN ...`, would tell"
             )

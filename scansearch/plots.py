@@ -39,7 +39,7 @@ def preferences_figure(
         values, cmap="viridis", aspect="auto", vmin=float(finite.min()), vmax=float(finite.max())
     )
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(preferences.layers), [str(layer + 1) for layer in range(preferences.layers)])
+    axes.set_yticks(range(preferences.layers), [str(layer) for layer in range(preferences.layers)])
     axes.set_ylabel("layer")
     middle = (finite.min() + finite.max()) / 2
     digits = 2 if np.abs(finite).max() >= 0.1 else 3
@@ -90,7 +90,7 @@ def trajectories_figure(epochs: Sequence[Mapping[str, Any]], candidates: Sequenc
         for index, name in enumerate(candidates[layer]):
             y = [record["probabilities"][layer][index] for record in epochs]
             axes.plot(x, y, label=name, color=_COLOURS[names.index(name) % len(_COLOURS)], linewidth=1.6)
-        axes.set_title(f"layer {layer + 1}", fontsize=9)
+        axes.set_title(f"layer {layer}", fontsize=9)
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in panels[-1]:

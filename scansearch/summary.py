@@ -57,7 +57,7 @@ def summary_markdown(result: JobResult, config: SearchConfig) -> str:
         scores = dict(preferences.ranked(layer))
         values = " ".join(f"{scores[name]:.3f}" for name in names)
         margin, noise = (f"{x:+.4f}" if x is not None else "" for x in (told.margin, told.noise))
-        row = (str(layer + 1), " ".join(names), values, margin, noise.lstrip("+"), f"{told.entropy:.3f}")
+        row = (str(layer), " ".join(names), values, margin, noise.lstrip("+"), f"{told.entropy:.3f}")
         lines.append(f"| {' | '.join(row)} |")
     gaps = result.diagnosis.gaps
     lines += [

@@ -48,7 +48,7 @@ def training_markdown(result: TrainResult) -> str:
         "",
         "| layer | directions |",
         "| ---: | --- |",
-        *(f"| {layer + 1} | {' '.join(names)} |" for layer, names in enumerate(result.genotype.layers)),
+        *(f"| {layer} | {' '.join(names)} |" for layer, names in enumerate(result.genotype.layers)),
         "",
         "| class | test accuracy (%) |",
         "| --- | ---: |",

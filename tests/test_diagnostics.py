@@ -40,7 +40,7 @@ def test_entropy_is_one_when_undecided_and_zero_when_one_hot():
 def test_a_margin_within_the_noise_of_the_last_epochs_is_told():
     moving = [(0.30, 0.22, 0.24, 0.24), (0.30, 0.26, 0.24, 0.20), (0.30, 0.25, 0.24, 0.21)]
     (warning,) = _diagnose(moving).warnings
-    assert "layer 1: the choice is within the noise" in warning
+    assert "layer 0: the choice is within the noise" in warning
 
 
 def test_collapse_is_told_and_names_the_direction():

@@ -117,7 +117,7 @@ def _show(costs: Costs, model: ScanBackbone, side: int, *, chosen: bool) -> None
         for layer, (names, row) in enumerate(zip(costs.candidates, figures.table, strict=True)):
             cells = dict(zip(names, row, strict=True))
             shown = [_figure(cells[name], unit) if name in cells else "" for name in columns]
-            table.add_row(str(layer + 1), *shown)
+            table.add_row(str(layer), *shown)
         console.print(table)
         console.print(f"fixed {_figure(figures.fixed, unit)}", highlight=False)
         if chosen:

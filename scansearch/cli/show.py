@@ -122,7 +122,7 @@ def print_result(result: pipeline.JobResult) -> None:
     table = Table("layer", "directions", "preference", box=None, pad_edge=False)
     for layer, names in enumerate(result.genotype.layers):
         scores = dict(result.preferences.ranked(layer))
-        table.add_row(str(layer + 1), " ".join(names), " ".join(f"{scores[name]:.3f}" for name in names))
+        table.add_row(str(layer), " ".join(names), " ".join(f"{scores[name]:.3f}" for name in names))
     console.print(table, highlight=False)
     lines = [
         "",
