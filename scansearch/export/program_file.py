@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 # fmt: off
 OPERATIONS = frozenset([
     "add", "arange", "cat", "chunk", "clone", "contiguous", "conv2d", "dropout", "exp", "expand",
-    "flatten", "gelu", "index_select", "layer_norm", "linear", "matmul", "mean", "mul", "narrow", "neg",
+    "expand_as", "flatten", "gelu", "index_select", "layer_norm", "linear", "matmul", "mean", "mul", "narrow", "neg",
     "pad", "permute", "rms_norm", "select", "sigmoid", "silu", "slice", "softplus", "split_with_sizes",
-    "squeeze", "stack", "sub", "sum", "transpose", "unbind", "unflatten", "unsqueeze", "view",
+    "squeeze", "stack", "sub", "sum", "sym_size", "transpose", "unbind", "unflatten", "unsqueeze", "view",
     "zeros_like",
 ])
 # fmt: on

@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, Any] = {}
 
 
 class LocalVimMixer(DirectionalSSM):
-    """Mamba block with one causal convolution, projection and scan per direction (LocalMamba, arXiv 2403.09338)."""
+    """Mamba block with one causal convolution, projection and scan per direction (arXiv 2403.09338)."""
 
     def __init__(
         self,
@@ -247,9 +247,9 @@ def token_norm(kind: str, dim: int) -> nn.Module:
 
 
 def rotations(height: int, width: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [height * width, dim / 2]: half of the channel pairs turn by the row, half by the column.
+    """Cosines and sines [height * width, dim / 2]; any grid spans the same 14 steps.
 
-    Any grid spans the same 14 steps.
+    Half of the channel pairs turn by the row, half by the column.
     """
     frequencies = 1.0 / (10000 ** (torch.arange(0, dim // 2, 2)[: dim // 4].float() / (dim // 2)))
     rows = torch.outer(torch.arange(height) / height * 14, frequencies)

@@ -119,7 +119,7 @@ class Stage(nn.Module):
 class LocalVMamba(nn.Module):
     """LocalVMamba: images [batch, in_chans, height, width] -> logits [batch, num_classes].
 
-    ``img_size`` is only checked, and ``dt_init`` changes nothing: the released LocalVMamba too starts from Mamba's.
+    ``img_size`` is only checked; ``dt_init`` changes nothing: the released LocalVMamba starts from Mamba's.
     """
 
     def __init__(

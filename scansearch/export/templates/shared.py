@@ -17,7 +17,7 @@ try:
 except ImportError:
     mamba_scan = None
 
-# Orders of directions other than h, v and w<K>, by (name, height, width): token of each step, -1 a row of zeros.
+# Orders of directions other than h, v, w<K>, by (name, height, width): token of each step, -1 a zero row.
 ORDERS: dict[tuple[str, int, int], list[int]] = {}
 EPSILON = 1e-5
 CHUNK = 8  # steps of the scan in plain torch whose states are held at a time
@@ -27,7 +27,7 @@ _kept: dict[Hashable, tuple[Tensor, ...]] = {}
 
 
 def kept(key: Hashable, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """``make()``, computed once per key; a tracer's stand-ins must not outlive its trace, so they are not kept."""
+    """``make()``, computed once per key; not kept while tracing, whose stand-ins must not outlive it."""
     if torch.compiler.is_compiling():
         return _kept[key] if key in _kept else make()
     if key not in _kept:
@@ -42,7 +42,7 @@ def kept(key: Hashable, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor,
 def scan_order(direction: str, height: int, width: int, padding: str) -> list[int]:
     """Row-major index of the token at each step of a scan; -1 is a row of zeros that fills a ragged window.
 
-    ``padding`` is "zero", or "skip" to leave those rows out. Raises ValueError for an unknown direction or grid.
+    ``padding`` is "zero", or "skip" to leave those rows out. An unknown direction or grid is a ValueError.
     """
     name = direction.removesuffix("_flip")
     if name == "h":
@@ -102,7 +102,7 @@ def scan_tables(
 
 
 def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t and y_t = C_t h_t (Mamba, arXiv 2312.00752, algorithm 2).
+    """h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t, y_t = C_t h_t (Mamba, arXiv 2312.00752, algorithm 2).
 
     u and delta [batch, directions, steps, dim], A [directions, states, dim], B and C
     [batch, directions, steps, states]; y is like u. Computed in float32, or float64 where u is.
@@ -161,7 +161,7 @@ def scan_log_depth(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) ->
 
 
 def _prefixes(decay: Tensor, inflow: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Products of ``decay`` and the states from zero after each index of ``axis`` (Hillis and Steele, 1986)."""
+    """Products of ``decay`` and states from zero, up to each index of ``axis`` (Hillis and Steele, 1986)."""
     length, reach = decay.shape[axis], 1
     while reach < length:
         start = (0, 0) * (decay.ndim - 1 - axis) + (reach, 0)
