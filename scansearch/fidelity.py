@@ -18,19 +18,18 @@ import numpy as np
 
 from scansearch import engine, runs
 from scansearch.brief_training import BriefRecipe, train_briefly
-from scansearch.data import load_data, seed_everything
+from scansearch.data import seed_everything
 from scansearch.derivation.agreement import kendall_tau
 from scansearch.errors import InputError
 from scansearch.genotype import Genotype
-from scansearch.runs import Run
-from scansearch.search.config import SearchConfig
-from scansearch.search.loop import SearchTask
+from scansearch.reopen import open_search
 from scansearch.selection import magnitude, perturbation
-from scansearch.spaces import SearchSpace
-from scansearch.yaml_io import load_yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from scansearch.search.loop import SearchTask
+    from scansearch.spaces import SearchSpace
 
 Layers = tuple[tuple[str, ...], ...]
 
@@ -73,29 +72,6 @@ class Fidelity:
     samples: tuple[Sample, ...]
     agreements: tuple[Agreement, ...]
     k: int
-
-
-def open_search(folder: str | Path) -> tuple[SearchTask, SearchSpace]:
-    """The search in a run folder with the weights and alphas of its last intact checkpoint, and its space.
-
-    Raises:
-        InputError: no run there, one without a checkpoint, or one whose data are gone.
-    """
-    run = Run.open(folder)
-    config = load_yaml(run.folder / "config.yaml", SearchConfig)
-    space = load_yaml(run.folder / "space.yaml", SearchSpace)
-    checkpoint = run.load_checkpoint()
-    if checkpoint is None:
-        raise InputError(f"run {str(run.folder)!r} has no checkpoint yet")
-    data = load_data(
-        config.data,
-        image_size=config.image_size or space.variant(config.variant).image_size,
-        augment=config.augment,
-        max_broken=config.max_broken,
-    )
-    task = SearchTask(config, space, data, engine.make_accelerator(config.device, config.mixed_precision))
-    task.load(checkpoint[0], checkpoint[1]["task"])
-    return task, space
 
 
 def rank_run(

@@ -13,9 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scansearch.cli import main
 from scansearch.costs import Costs, CostTable
 from scansearch.errors import InputError, RunStopped
 from scansearch.evolution import Evolution, Scored, evolve
+from scansearch.genotype import Genotype
+from scansearch.reopen import open_search
+from scansearch.runs import Run
+from scansearch.yaml_io import dump_yaml
 
 CANDIDATES = (("h", "v", "w2", "v_flip"), ("h", "v", "w2", "v_flip"))
 WORTH = {"h": 0.1, "v": 1.0, "w2": -0.5, "v_flip": 0.6}
@@ -211,3 +216,67 @@ def test_wishes_that_cannot_be_are_refused(options, message):
 def test_a_loss_that_is_not_finite_stops_with_one_line():
     with pytest.raises(RunStopped, match="is nan"):
         evolve(CANDIDATES, lambda layers: float("nan"), k=1, evaluations=4)
+
+
+# --- as a selection of a run, and as a command ---
+
+QUICK = [
+    "--k",
+    "2",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "64",
+    "--device",
+    "cpu",
+    "--quiet",
+    "--strategy",
+    "spos",
+]
+QUICK += ["--set", "image_size=8", "--set", "evolution.evaluations=6", "--set", "evolution.population=4"]
+
+
+def call(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert not stop.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    from conftest import TINY_SPACE
+
+    folder = tmp_path_factory.mktemp("evolved")
+    (folder / "tiny-test.yaml").write_text(dump_yaml(TINY_SPACE))
+    call("run", "--space", str(folder / "tiny-test.yaml"), *QUICK, "--out", str(folder / "run"))
+    return folder / "run"
+
+
+def test_a_run_that_selects_by_evolution_ends_with_the_best_sub_network(run):
+    told = json.loads((run / "evolution.json").read_text())
+    assert len(told["scored"]) == 6
+    best = min(told["scored"], key=lambda one: one["loss"])
+    finished = Run.open(run)
+    assert [list(names) for names in finished.genotype.layers] == best["layers"]
+    assert finished.genotype.provenance.selection == finished.preferences.selection == "evolution"
+    assert "6 sub-networks" in finished.genotype.provenance.note
+    task, _ = open_search(run)
+    loss = task.validation_loss(task.supernet.subnetwork(best["layers"]))
+    assert best["loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_the_command_writes_the_front_and_goes_on_in_its_journal(run, tmp_path, capsys):
+    options = ["--k-min", "1", "--k-max", "3", "--population", "4"]
+    call("evolve", str(run), *options, "--evaluations", "8", "--out", str(tmp_path / "g.yaml"))
+    out, _ = capsys.readouterr()
+    assert "8 sub-networks scored" in out
+    files = sorted(tmp_path.glob("g-*.yaml"))
+    assert f"{len(files)} on the front" in out
+    costs = Costs.load(run / "costs.json")
+    spent = [costs.of(Genotype.load(file).layers)["flops"] for file in files]
+    assert spent == sorted(set(spent))
+    call("evolve", str(run), *options, "--evaluations", "8")
+    assert "8 sub-networks scored" in capsys.readouterr()[0]
+    limit = min(costs.of([[a], [b]])["flops"] for a in CANDIDATES[0] for b in CANDIDATES[0])
+    call("evolve", str(run), "--k-min", "1", "--max-flops", str(limit), "--evaluations", "3")
+    assert "3 sub-networks scored, 1 on the front" in capsys.readouterr()[0]

@@ -11,7 +11,8 @@ import torch
 from scansearch import fidelity
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.fidelity import Sample, agreement, open_search, rank_run, sample_genotypes
+from scansearch.fidelity import Sample, agreement, rank_run, sample_genotypes
+from scansearch.reopen import open_search
 
 CANDIDATES = (("h", "v", "w2", "v_flip"),) * 2
 

@@ -1,0 +1,40 @@
+"""A search as its run folder left it, for what comes after searching."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scansearch import engine
+from scansearch.costs import Costs
+from scansearch.data import load_data
+from scansearch.errors import InputError
+from scansearch.runs import Run
+from scansearch.search.config import SearchConfig
+from scansearch.search.loop import SearchTask
+from scansearch.spaces import SearchSpace
+from scansearch.yaml_io import load_yaml
+
+
+def open_search(folder: str | Path) -> tuple[SearchTask, SearchSpace]:
+    """The search in a run folder with the weights and alphas of its last intact checkpoint, and its space.
+
+    Raises:
+        InputError: no run there, one without a checkpoint, or one whose data are gone.
+    """
+    run = Run.open(folder)
+    config = load_yaml(run.folder / "config.yaml", SearchConfig)
+    space = load_yaml(run.folder / "space.yaml", SearchSpace)
+    checkpoint = run.load_checkpoint()
+    if checkpoint is None:
+        raise InputError(f"run {str(run.folder)!r} has no checkpoint yet")
+    data = load_data(
+        config.data,
+        image_size=config.image_size or space.variant(config.variant).image_size,
+        augment=config.augment,
+        max_broken=config.max_broken,
+    )
+    costs = Costs.load(run.folder / "costs.json")
+    accelerator = engine.make_accelerator(config.device, config.mixed_precision)
+    task = SearchTask(config, space, data, accelerator, costs=costs)
+    task.load(checkpoint[0], checkpoint[1]["task"])
+    return task, space
