@@ -15,6 +15,12 @@ from torch import Tensor
 PACKAGE = "mamba_ssm.ops.selective_scan_interface"
 
 
+@pytest.fixture(autouse=True)
+def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Backends found to run are remembered: a stand-in must not outlive its test."""
+    monkeypatch.setattr(backends, "loaded", {})
+
+
 def selective_scan_fn(
     u: Tensor,
     delta: Tensor,
