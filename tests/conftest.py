@@ -1,32 +1,16 @@
-"""Shared by all tests: a search space small enough that a search takes seconds."""
+"""Shared by all tests."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from tiny import TINY_SPACE
 
 from scansearch.spaces import SearchSpace
 from scansearch.yaml_io import validate
 
 # Small operations on two threads lose more than they gain, most of all where tests run side by side.
 torch.set_num_threads(1)
-
-TINY_SPACE = {
-    "schema": 1,
-    "name": "tiny-test",
-    "family": "local_vim",
-    "candidates": ["h", "v", "w2", "v_flip"],
-    "default_variant": "micro",
-    "variants": {
-        "micro": {
-            "image_size": 8,
-            "depth": 2,
-            "backbone": {"patch_size": 2, "states": 2, "expand": 1, "rope": False},
-            "supernet": {"embed_dim": 8},
-            "derived": {"embed_dim": 8},
-        }
-    },
-}
 
 
 @pytest.fixture

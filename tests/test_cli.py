@@ -29,7 +29,7 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The folder of one finished run of the tiny space."""
-    from conftest import TINY_SPACE
+    from tiny import TINY_SPACE
 
     from scansearch.yaml_io import dump_yaml
 
@@ -157,7 +157,7 @@ SPACES = {
 
 @pytest.mark.parametrize(("text", "message"), SPACES.values(), ids=SPACES.keys())
 def test_a_bad_space_file_is_one_clear_line_naming_the_file(text, message, tmp_path, capsys):
-    from conftest import TINY_SPACE
+    from tiny import TINY_SPACE
 
     from scansearch.yaml_io import dump_yaml
 

@@ -244,7 +244,7 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from conftest import TINY_SPACE
+    from tiny import TINY_SPACE
 
     folder = tmp_path_factory.mktemp("evolved")
     (folder / "tiny-test.yaml").write_text(dump_yaml(TINY_SPACE))

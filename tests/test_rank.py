@@ -68,7 +68,7 @@ def test_more_samples_than_genotypes_are_refused():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from conftest import TINY_SPACE
+    from tiny import TINY_SPACE
 
     from scansearch.yaml_io import dump_yaml
 

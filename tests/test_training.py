@@ -316,7 +316,7 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The folder of one finished training of a tiny genotype."""
-    from conftest import TINY_SPACE
+    from tiny import TINY_SPACE
 
     from scansearch.spaces import SearchSpace
     from scansearch.yaml_io import validate

@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import TINY_SPACE
 from planted import made_data
 from safetensors.torch import save_file
+from tiny import TINY_SPACE
 
 from scansearch.engine import check_equal_on_all_processes, drive, make_accelerator
 from scansearch.search.config import search_config

@@ -59,7 +59,7 @@ def _kill_and_resume(strategy: str, kills: int, space: str, tmp_path: Path) -> N
     process = _start(*options, "--out", str(broken))
     for _ in range(kills):
         # Anywhere in what is left of the run, to the millisecond: also while a checkpoint is being written.
-        target = chance.randint(_steps(broken), STEPS - 2)
+        target = chance.randint(min(_steps(broken), STEPS - 2), STEPS - 2)
         while process.poll() is None and _steps(broken) <= target:
             time.sleep(0.002)
         time.sleep(chance.random() * 0.05)

@@ -58,12 +58,15 @@ def test_second_order_gradient_equals_the_exact_one(make_task, one_batch, monkey
     names = list(supernet.weights)
     weights = list(supernet.weights.values())
     alphas = supernet.alphas
-    gates = task.relaxation.gates(alphas, active=2, temperature=1.0, generator=torch.Generator())
-    inner = torch.autograd.grad(_loss(supernet, gates, train), weights, create_graph=True)
+
+    def gates():
+        return task.relaxation.gates(alphas, active=2, temperature=1.0, generator=torch.Generator())
+
+    inner = torch.autograd.grad(_loss(supernet, gates(), train), weights, create_graph=True)
     moved = {name: w - xi * g for name, w, g in zip(names, weights, inner, strict=True)}
-    logits = torch.func.functional_call(supernet, moved, (validation[0], gates))
+    logits = torch.func.functional_call(supernet, moved, (validation[0], gates()))
     exact = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, validation[1]), alphas)
-    first_order = torch.autograd.grad(_loss(supernet, gates, validation), alphas)
+    first_order = torch.autograd.grad(_loss(supernet, gates(), validation), alphas)
     for a, e, f in zip(approximate, exact, first_order, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-3, atol=1e-3 * float(e.abs().max()))
         assert (a - e).abs().max() < 0.2 * (f - e).abs().max()  # the correction is really there
