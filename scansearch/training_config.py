@@ -20,7 +20,7 @@ class OptimizerOptions(StrictModel):
     """
 
     name: str = "adamw"
-    lr: float = Field(default=5e-3, gt=0)
+    lr: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=0.05, ge=0)
     decay: Literal["mamba", "released"] = "mamba"
     betas: Numbers | None = Field(default=None, min_length=2, max_length=3)
@@ -92,7 +92,7 @@ class TrainConfig(StrictModel):
     model_options: dict[str, Any] = Field(default_factory=dict)
     data: str | None = None
     image_size: int | None = Field(default=None, ge=1)
-    epochs: int = Field(default=40, ge=1)
+    epochs: int = Field(default=25, ge=1)
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1)
     optimizer: OptimizerOptions = OptimizerOptions()
