@@ -267,7 +267,8 @@ class LocalVMambaMixer(DirectionalSSM):
         self.init_weights(dt_init)
 
     def init_weights(self, dt_init: TimeStepInit) -> None:
-        """Initialise in place as the released code does, ``dt_init`` aside."""
+        """Initialise in place as the released code does, which keeps Mamba's time steps: ``dt_init`` has one meaning."""
+        check_choice("dt_init", dt_init, TimeStepInit)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -275,7 +276,7 @@ class LocalVMambaMixer(DirectionalSSM):
                     nn.init.zeros_(module.bias)
         bound = self.dim**-0.5
         nn.init.uniform_(self.x_proj_weight, -bound, bound)
-        self.init_scan(dt_init)
+        self.init_scan("mamba")
 
     def forward(self, x: Tensor, gates: LayerGates | None = None) -> Tensor:
         """Mix ``x`` [batch, height, width, model_dim]."""

@@ -201,13 +201,18 @@ def test_unknown_switches_are_named(kind: type, arguments: dict[str, object], me
 
 
 def test_time_steps_start_where_the_named_initialisation_says() -> None:
-    for kind in (LocalVimMixer, LocalVMambaMixer):
-        steps = F.softplus(kind(16, DIRECTIONS, dt_init="mamba").dt_bias)
+    # The released LocalVMamba keeps Mamba's initialisation; the released LocalVim overwrites it.
+    for kind, dt_init in (
+        (LocalVimMixer, "mamba"),
+        (LocalVMambaMixer, "mamba"),
+        (LocalVMambaMixer, "released"),
+    ):
+        steps = F.softplus(kind(16, DIRECTIONS, dt_init=dt_init).dt_bias)
         assert 0.00099 < steps.min() < 0.003
         assert 0.05 < steps.max() < 0.101
-        released = kind(16, DIRECTIONS, dt_init="released")
-        assert not released.dt_bias.any()
-        assert 0.015 < released.dt_weight.std() < 0.025
+    released = LocalVimMixer(16, DIRECTIONS, dt_init="released")
+    assert not released.dt_bias.any()
+    assert 0.015 < released.dt_weight.std() < 0.025
 
 
 def test_too_few_channels_for_the_attention_is_an_error() -> None:
