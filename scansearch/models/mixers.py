@@ -267,7 +267,7 @@ class LocalVMambaMixer(DirectionalSSM):
         self.init_weights(dt_init)
 
     def init_weights(self, dt_init: TimeStepInit) -> None:
-        """Initialise in place as the released code does, which keeps Mamba's time steps: ``dt_init`` has one meaning."""
+        """Initialise in place as the released code does, which keeps Mamba's time steps for every ``dt_init``."""
         check_choice("dt_init", dt_init, TimeStepInit)
         for module in self.modules():
             if isinstance(module, nn.Linear):
