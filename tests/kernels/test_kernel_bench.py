@@ -1,0 +1,97 @@
+"""The benchmark: measures what it says, and gives no ratio for a wrong kernel or on a disturbed machine."""
+
+import json
+
+import pytest
+import torch
+from scansearch_kernels import bench, bench_cases
+from scansearch_kernels.bench_cases import SIZES, Size, arguments, orders
+from scansearch_kernels.floor import Floor
+
+SMALL = {
+    "small": Size(2, 49, 20, 4, 8, False),
+    "small_shared": Size(1, 49, 20, 3, 1, True),
+}
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "SIZES", SMALL)
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_hold_time_floor_errors_and_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Floor, "plausible", lambda self: True)  # whatever else this machine does
+    rows = bench.kernels(repeats=2, memory=False)
+    assert [(row["size"], row["pass"]) for row in rows] == [
+        (name, which) for name in SMALL for which in ("forward", "forward+backward")
+    ]
+    for row in rows:
+        assert row["refused"] is None
+        assert row["floor_ratio"] == pytest.approx(row["ours_ms"] / row["floor_ms"])
+        assert row["floor_ms"] == pytest.approx(1e3 * SMALL[row["size"]].work() / row["floor_steps_per_s"])
+        assert row["output_error"] < 2e-6
+        assert row["gradient_error"] < 1e-5
+        assert set(row["baselines"]) == ({"reference loop"} if row["pass"] == "forward" else {"mambapy"})
+    assert json.loads(json.dumps(rows)) == rows
+    assert "small_shared" in bench.table(rows)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_wrong_kernel_gets_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = bench_cases.selective_scan
+
+    def wrong(*args, **kwargs):
+        y = right(*args, **kwargs)
+        return y * 1.001 if kwargs.get("backend") == "cpu" else y
+
+    monkeypatch.setattr(bench_cases, "selective_scan", wrong)
+    rows = bench.kernels(["small"], repeats=1, memory=False, baselines=False)
+    assert all(row["floor_ratio"] is None and "the kernel is wrong" in row["refused"] for row in rows)
+    assert "no ratio" in bench.table(rows)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_disturbed_floor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(self: Floor) -> None:
+        self.steps_per_s, self.multiply_adds_per_s, self.bytes_per_s = 19e9, 256e9, 1e9
+
+    monkeypatch.setattr(Floor, "measure", measure)
+    rows = bench.kernels(["small"], repeats=1, memory=False, baselines=False)
+    assert all(row["floor_ratio"] is None and "implausible" in row["refused"] for row in rows)
+
+
+def test_floor_stays_below_a_ninth_of_the_multiply_adds() -> None:
+    floor = Floor()
+    for _ in range(5):
+        floor.measure()
+    assert 0 < floor.steps_per_s < floor.multiply_adds_per_s or not floor.plausible()
+
+
+def test_an_unknown_size_is_one_clear_line() -> None:
+    with pytest.raises(ValueError, match=r"size must be one of vim_k4, .*, got 'huge'"):
+        bench.kernels(["huge"])
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_orders_of_the_benchmark_visit_every_row_once(name: str) -> None:
+    size = SIZES[name]
+    table = orders(size.rows, size.directions)
+    assert table.shape == (size.directions, size.rows)
+    assert torch.equal(table.sort(dim=1).values, torch.arange(size.rows, dtype=torch.int32).expand_as(table))
+
+
+def test_the_baseline_with_copies_computes_the_same_gradients() -> None:
+    pscan = pytest.importorskip("mambapy.pscan").pscan
+    for size in SMALL.values():
+        given, leaves, dy = arguments(size, size.batch)
+        seen: list[torch.Tensor] = []
+        with pytest.MonkeyPatch.context() as patch:
+            grad = torch.autograd.grad
+            patch.setattr(
+                torch.autograd, "grad", lambda *args, grad=grad, seen=seen: seen.extend(grad(*args))
+            )
+            bench._parallel_scan(pscan, given, leaves, dy)
+        expected = torch.autograd.grad(bench.selective_scan(**given, backend="reference"), leaves, dy)
+        for theirs, ours in zip(seen, expected, strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
