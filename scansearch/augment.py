@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -52,6 +53,9 @@ def image_transforms(
 
     shape = (3, *size)
     try:
+        # timm passes over a part that has no number.
+        if augment.policy is not None and not re.fullmatch(r"[a-z0-9]+(-[a-z]+[0-9.]+)*", augment.policy):
+            raise ValueError("(each further part is a name and a number)")
         training = create_transform(
             shape,
             is_training=True,

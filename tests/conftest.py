@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from tiny import TINY_SPACE
@@ -9,8 +11,10 @@ from tiny import TINY_SPACE
 from scansearch.spaces import SearchSpace
 from scansearch.yaml_io import validate
 
-# Small operations on two threads lose more than they gain, most of all where tests run side by side.
+# Small operations on two threads lose more than they gain, most of all where tests run side by side. The
+# variable is for the processes that tests start: a result is bit-identical for one number of threads only.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture
