@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from scan_cases import ScanCase, gradients
+from scan_cases import ScanCase, gradients, put_beginnings
 from scansearch_kernels import selective_scan, threads
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -85,10 +85,6 @@ def _in_forked_child(
     queue.put([entry.flatten()[:50].tolist() for entry in (y, *torch.autograd.grad(y, leaves, dy))])
 
 
-def _in_spawned_child(queue: "multiprocessing.Queue[list]") -> None:
-    queue.put([entry.flatten()[:50].tolist() for entry in results()])
-
-
 def _answer(child: multiprocessing.Process, queue: "multiprocessing.Queue[list]") -> list:
     child.daemon = True
     child.start()
@@ -114,7 +110,7 @@ def test_a_forked_child_computes_the_same() -> None:
 def test_a_spawned_child_computes_the_same() -> None:
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    child = context.Process(target=_in_spawned_child, args=(queue,))
+    child = context.Process(target=put_beginnings, args=(CASE, queue))
     assert _answer(child, queue) == [tensor.flatten()[:50].tolist() for tensor in results()]
 
 
