@@ -1,5 +1,6 @@
 """Random scan and convolution calls of every shape the contract allows, shared by the kernel tests."""
 
+import multiprocessing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,3 +160,22 @@ def put_beginnings(case: ScanCase, queue: Any) -> None:
     """
     y, leaves = gradients(*case.arguments(), "cpu")
     queue.put([entry.flatten()[:50].tolist() for entry in (y, *leaves)])
+
+
+def put_beginnings_of_a_forked_child(case: ScanCase, queue: Any) -> None:
+    """The same from a forked child of this process, which has used two threads before."""
+    torch.set_num_threads(2)
+    y, _ = gradients(*case.arguments(), "cpu")
+    arguments, learned = case.arguments()
+    leaves = [arguments[name].requires_grad_() for name in learned]
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(99), dtype=torch.float64).to(y.dtype)
+
+    def only_kernels() -> None:  # torch's own parallel operations would hang in the child
+        y = selective_scan(**arguments, backend="cpu")
+        queue.put([entry.flatten()[:50].tolist() for entry in (y, *torch.autograd.grad(y, leaves, dy))])
+
+    child = multiprocessing.get_context("fork").Process(target=only_kernels)
+    child.start()
+    child.join(timeout=60)
+    if child.exitcode != 0:
+        raise RuntimeError(f"the forked child ended with {child.exitcode}")
