@@ -28,7 +28,7 @@ class Size:
 SIZES = {
     "vim_k4": Size(8, 196, 384, 16, 4, False),
     "vim_k8": Size(8, 196, 384, 16, 8, False),
-    "vmamba1": Size(2, 3136, 192, 16, 1, True),
+    "vmamba1": Size(2, 3136, 192, 16, 4, True),
     "micro": Size(64, 196, 64, 8, 8, False),
     "micro_n16": Size(64, 196, 64, 16, 8, False),
     "micro_d128": Size(64, 196, 128, 16, 8, False),

@@ -68,7 +68,7 @@ def test_any_number_of_states(states: int) -> None:
 SIZES = {  # kernels as they are used: batch, rows, dim, states, directions
     "vim_k4": (8, 196, 384, 16, 4),
     "vim_k8": (8, 196, 384, 16, 8),
-    "vmamba1": (2, 3136, 192, 16, 1),
+    "vmamba1": (2, 3136, 192, 16, 4),
     "micro": (64, 196, 64, 8, 8),
     "micro_128": (64, 196, 128, 16, 8),
     "tiny": (64, 64, 64, 16, 8),
