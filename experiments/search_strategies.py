@@ -1,10 +1,11 @@
-"""Search `vim8-bench` with every named strategy and keep how each search ranks all 64 genotypes.
+"""Search `vim8-bench` with every named strategy and keep how each search scores directions and genotypes.
 
-    python experiments/search_strategies.py --seeds 3
+    python experiments/search_strategies.py --processes 2 --seeds 3
 
-One line per (strategy, seed) is appended to results/strategy_scores.jsonl: the gates, the perturbation scores, and
-the validation loss of all 64 sub-networks with inherited weights. Resumable; seeds are the outer loop. What the
-rankings are worth is looked up in the benchmark by `strategies_report.py`.
+One line per search is appended to results/strategy_scores.jsonl: the gates, the perturbation scores and, at k = 1, the
+validation loss of all 64 sub-networks with inherited weights. Strategies that compute k branches at a time are
+searched for k = 2 as well; the search of the others does not depend on k. Resumable; seeds are the outer loop.
+`strategies_report.py` looks up in the benchmark what the scores are worth; `compare_k2.py` trains what they choose.
 """
 
 from __future__ import annotations
@@ -17,42 +18,57 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vim8_bench import append_line, results
+
 RESULTS = Path(__file__).resolve().parent / "results" / "strategy_scores.jsonl"
-EPOCHS = 2  # of 300 steps: as many images as one training from scratch
-VALIDATION_STRIDE = 3  # scores use every third of the 2,400 validation canvases
+# Of 300 steps each. About equal computing time: a step of all eight branches costs as much as four of one branch,
+# a second step for the alphas doubles it, and darts2 makes three more; so darts2 gets 2.5 times its share.
+EPOCHS = {"topk": 8, "spos": 8, "gdas": 4, "localmamba": 2, "fair": 2, "darts": 1, "darts2": 1}
+VALIDATION_STRIDE = 6  # scores use every sixth of the 2,400 validation canvases
 # Cheap searches first, so that an interrupted run holds as many strategies as possible.
 ORDER = ("topk", "spos", "gdas", "localmamba", "fair", "darts", "darts2")
+DEPENDS_ON_K = ("topk", "spos", "fair")
+EVALUATIONS = 100  # of the 784 sub-networks at k = 2, by evolution
+Job = tuple[str, int, int]
 
 
-def done_pairs(path: Path) -> set[tuple[str, int]]:
-    """The (strategy, seed) that the file holds; a torn last line does not count."""
+def all_jobs(seeds: int, strategies: list[str]) -> list[Job]:
+    """Every (strategy, k, seed), seed by seed."""
+    kinds = [(name, 1) for name in strategies] + [(name, 2) for name in strategies if name in DEPENDS_ON_K]
+    return [(name, k, seed) for seed, (name, k) in itertools.product(range(seeds), kinds)]
+
+
+def done_jobs(path: Path) -> set[Job]:
+    """The searches that the file holds; a torn last line does not count."""
     if not path.exists():
         return set()
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return {(row["strategy"], row["seed"]) for row in map(json.loads, whole.splitlines())}
+    return {(row["strategy"], row["k"], row["seed"]) for row in map(json.loads, whole.splitlines())}
 
 
-def search(strategy: str, seed: int) -> dict[str, Any]:
-    """One search, and the scores of all candidates and genotypes after it."""
+def search(job: Job) -> str:
+    """One search and the scores after it, as a line of JSON."""
     from dataclasses import replace
 
     import torch
 
     from scansearch import engine
     from scansearch.data import Split, load_data
+    from scansearch.evolution import evolve
     from scansearch.search.config import search_config
     from scansearch.search.loop import SearchTask
     from scansearch.selection import magnitude, perturbation
     from scansearch.spaces import load_space
 
     torch.set_num_threads(1)
+    strategy, k, seed = job
     data = load_data("translated-digits", image_size=10)
     config = search_config(
         space="vim8-bench",
         data="translated-digits",
-        k=1,
+        k=k,
         strategy=strategy,
-        epochs=EPOCHS,
+        epochs=EPOCHS[strategy],
         seed=seed,
         weights={"warmup_epochs": 0.2, "label_smoothing": 0.0},
         alphas={"warmup_epochs": 0},
@@ -63,44 +79,57 @@ def search(strategy: str, seed: int) -> dict[str, Any]:
     started = time.monotonic()
     for event in engine.drive(task, seed=seed):
         if isinstance(event, engine.EpochDone):
-            print(strategy, seed, event.epoch, event.metrics["validation_accuracy"], flush=True)
+            print(*job, event.epoch, event.metrics["validation_accuracy"], flush=True)
     seconds = time.monotonic() - started
     supernet = task.score_validation()
     task.data = replace(data, validation=fewer)
     learns = task.relaxation.learns_alphas
-    scores = {"perturbation": perturbation(task.relaxation, task.supernet.alphas, task.validation_loss)}
+    scores: dict[str, Any] = {
+        "perturbation": perturbation(task.relaxation, task.supernet.alphas, task.validation_loss)
+    }
     if learns:
         scores["gates"] = magnitude(task.relaxation, task.supernet.alphas)
-    first, second = task.supernet.candidates
-    inherited = [[task.validation_loss(task.supernet.subnetwork([[a], [b]])) for b in second] for a in first]
-    return {
+    found: dict[str, Any] = {
         "strategy": strategy,
+        "k": k,
         "seed": seed,
         "seconds": round(seconds, 1),
         "validation_accuracy": round(supernet["accuracy"], 3),
-        "scores": {name: _rounded(engine.jsonable(rows)) for name, rows in scores.items()},
-        "inherited_loss": _rounded(inherited),
     }
+    first, second = task.supernet.candidates
+    if k == 1:
+        losses = [[task.validation_loss(task.supernet.subnetwork([[a], [b]])) for b in second] for a in first]
+        found["inherited_loss"] = _rounded(losses)
+    elif task.config.selection == "evolution":
+        evolution = evolve(
+            task.supernet.candidates,
+            lambda layers: task.validation_loss(task.supernet.subnetwork(layers)),
+            k=k,
+            evaluations=EVALUATIONS,
+            seed=seed,
+        )
+        found["evolved"] = evolution.best.layers
+        scores["evolution"] = evolution.marginal_scores()
+    return json.dumps(found | {"scores": {name: _rounded(rows) for name, rows in scores.items()}})
 
 
-def _rounded(rows: list[list[float]]) -> list[list[float]]:
-    return [[round(value, 6) for value in row] for row in rows]
+def _rounded(rows: Any) -> list[list[float]]:
+    return [[round(float(value), 6) for value in row] for row in rows]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--strategies", nargs="*", default=ORDER)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = "1"
-    for seed, strategy in itertools.product(range(options.seeds), options.strategies):
-        if (strategy, seed) in done_pairs(options.out):
-            continue
-        line = json.dumps(search(strategy, seed)) + "\n"
-        with open(options.out, "a", encoding="utf-8") as file:
-            file.write(line)
+    done = done_jobs(options.out)
+    jobs = [job for job in all_jobs(options.seeds, options.strategies) if job not in done]
+    for line in results(search, jobs, options.processes):
+        append_line(options.out, line)
 
 
 if __name__ == "__main__":

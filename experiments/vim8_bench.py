@@ -14,13 +14,15 @@ import itertools
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
+from typing import TypeVar
 
 TABLE = Path(__file__).resolve().parents[1] / "scansearch" / "tables" / "vim8_bench.csv"
 COLUMNS = ("layer_1", "layer_2", "seed", "test_nll", "test_accuracy", "train_loss", "seconds")
 Job = tuple[str, str, int]
+AnyJob = TypeVar("AnyJob")
 
 
 def all_jobs(seeds: int) -> list[Job]:
@@ -39,21 +41,35 @@ def done_jobs(table: Path) -> set[Job]:
     return {(row["layer_1"], row["layer_2"], int(row["seed"])) for row in csv.DictReader(whole.splitlines())}
 
 
-def append(table: Path, row: str) -> None:
-    """Add one line in a single write, after mending a last line that a killed process left without its end."""
-    with open(table, "a+b") as file:
+def append_line(path: Path, line: str, header: str = "") -> None:
+    """Add one line in a single write, after mending a last line that a killed process left without its end.
+
+    ``header`` goes before it when the file is new.
+    """
+    with open(path, "a+b") as file:
         file.seek(0)
         content = file.read()
-        if not content:
-            row = ",".join(COLUMNS) + "\n" + row
-        elif not content.endswith(b"\n"):
+        if not content and header:
+            line = header + "\n" + line
+        elif content and not content.endswith(b"\n"):
             file.truncate(content.rfind(b"\n") + 1)
-        os.write(file.fileno(), (row + "\n").encode())
+        os.write(file.fileno(), (line + "\n").encode())
         os.fsync(file.fileno())
 
 
 def train(job: Job) -> str:
     """One training and its test score as a line of the table."""
+    from scansearch.spaces import load_space
+
+    *names, seed = job
+    candidates = load_space("vim8-bench").layer_candidates()[0]
+    # A seed of its own for every training: rows of one seed share no weights and no order of the images.
+    own = 1000 * seed + len(candidates) * candidates.index(names[0]) + candidates.index(names[1])
+    return f"{names[0]},{names[1]},{seed},{train_genotype([[name] for name in names], own)}"
+
+
+def train_genotype(layers: Sequence[Sequence[str]], own_seed: int) -> str:
+    """``test_nll,test_accuracy,train_loss,seconds`` of one genotype trained from scratch by the benchmark's recipe."""
     import torch
 
     from scansearch import engine
@@ -65,32 +81,26 @@ def train(job: Job) -> str:
 
     torch.set_num_threads(1)
     started = time.monotonic()
-    space = load_space("vim8-bench")
     data = with_validation_in_training(load_data("translated-digits", image_size=10))
-    *layers, seed = job
-    candidates = space.layer_candidates()[0]
-    # A seed of its own for every training: rows of one seed share no weights and no order of the images.
-    own = 1000 * seed + len(candidates) * candidates.index(layers[0]) + candidates.index(layers[1])
-    seed_everything(own)
-    model = Genotype.of_space(space, [[name] for name in layers]).build(num_classes=10, in_chans=1)
-    train_loss = train_briefly(model, data.train, BriefRecipe(), seed=own)
+    seed_everything(own_seed)
+    model = Genotype.of_space(load_space("vim8-bench"), layers).build(num_classes=10, in_chans=1)
+    train_loss = train_briefly(model, data.train, BriefRecipe(), seed=own_seed)
     model.eval()
     accelerator = engine.make_accelerator("cpu", "no")
     test = engine.score(model, data.test, batch_size=200, accelerator=accelerator)
     seconds = time.monotonic() - started
-    figures = f"{test['loss']:.5f},{test['accuracy']:.3f},{train_loss:.5f},{seconds:.1f}"
-    return f"{layers[0]},{layers[1]},{seed},{figures}"
+    return f"{test['loss']:.5f},{test['accuracy']:.3f},{train_loss:.5f},{seconds:.1f}"
 
 
-def results(jobs: list[Job], processes: int) -> Iterator[str]:
-    """Lines of the table as the trainings end."""
+def results(work: Callable[[AnyJob], str], jobs: list[AnyJob], processes: int) -> Iterator[str]:
+    """What ``work`` makes of each job, in worker processes, as it ends."""
     queue = iter(jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        running = {pool.submit(train, job) for job in itertools.islice(queue, processes)}
+        running = {pool.submit(work, job) for job in itertools.islice(queue, processes)}
         while running:
             ended, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(train, job) for job in itertools.islice(queue, len(ended))}
+            running |= {pool.submit(work, job) for job in itertools.islice(queue, len(ended))}
             for future in ended:
                 yield future.result()
 
@@ -105,8 +115,8 @@ def main() -> None:
         os.environ[name] = "1"
     done = done_jobs(options.table)
     jobs = [job for job in all_jobs(options.seeds) if job not in done]
-    for row in results(jobs, options.processes):
-        append(options.table, row)
+    for row in results(train, jobs, options.processes):
+        append_line(options.table, row, ",".join(COLUMNS))
         print(row, flush=True)
 
 

@@ -61,12 +61,12 @@ def test_the_script_goes_on_where_it_was_cut_off(script, tmp_path):
     path = tmp_path / "table.csv"
     jobs = script.all_jobs(2)
     assert len(jobs) == len(set(jobs)) == 128
-    script.append(path, "h,h,0,1.0,50.0,1.1,9.0")
-    script.append(path, "h,v,0,0.5,80.0,0.6,9.0")
+    script.append_line(path, "h,h,0,1.0,50.0,1.1,9.0", ",".join(script.COLUMNS))
+    script.append_line(path, "h,v,0,0.5,80.0,0.6,9.0")
     with open(path, "a") as file:
         file.write("h,w2,0,0.7")  # a process killed while writing
     assert script.done_jobs(path) == {("h", "h", 0), ("h", "v", 0)}
-    script.append(path, "v,v,1,0.1,99.0,0.2,9.0")
+    script.append_line(path, "v,v,1,0.1,99.0,0.2,9.0")
     assert script.done_jobs(path) == {("h", "h", 0), ("h", "v", 0), ("v", "v", 1)}
     assert len(path.read_text().splitlines()) == 4
     assert script.done_jobs(tmp_path / "none.csv") == set()

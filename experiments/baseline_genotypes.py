@@ -1,0 +1,49 @@
+"""Genotypes of two layers that no search chose, for comparisons on `vim8-bench`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from scansearch.fidelity import sample_genotypes
+from scansearch.models.published import LOCALVIM_SEARCHED
+from scansearch.spaces import load_space
+
+Layers = tuple[tuple[str, ...], ...]
+
+CANDIDATES = load_space("vim8-bench").layer_candidates()[0]
+V = ("v", "v_flip")
+
+
+def contains_v(layers: Layers) -> bool:
+    """Whether any layer scans down the columns, which explains most of the differences on this task."""
+    return any(name in V for layer in layers for name in layer)
+
+
+def published_cut(k: int) -> Layers:
+    """LocalVim-T's published genotype in two layers: the ``k`` directions most frequent in each half of its depth."""
+    half = len(LOCALVIM_SEARCHED) // 2
+    layers = []
+    for part in (LOCALVIM_SEARCHED[:half], LOCALVIM_SEARCHED[half:]):
+        counts = Counter(name for layer in part for name in layer)
+        often = sorted(CANDIDATES, key=lambda name: (-counts[name], CANDIDATES.index(name)))[:k]
+        layers.append(tuple(sorted(often, key=CANDIDATES.index)))
+    return tuple(layers)
+
+
+def fixed(k: int) -> dict[str, Layers]:
+    """Name -> genotype for k = 1 or 2."""
+    raster, hand_made = {
+        1: ((("h",), ("h",)), (("h",), ("w2",))),
+        2: ((("h", "h_flip"), ("h", "h_flip")), (("h", "h_flip"), ("w2", "w2_flip"))),
+    }[k]
+    return {"all raster": raster, "hand-made dealt out": hand_made, "published cut to size": published_cut(k)}
+
+
+def drawn(k: int, count: int, seed: int = 0) -> list[Layers]:
+    """``count`` different genotypes, every one equally likely."""
+    return sample_genotypes([CANDIDATES, CANDIDATES], k, count, seed)
+
+
+def text(layers: Layers) -> str:
+    """``h+v - w2+w7``."""
+    return " - ".join("+".join(layer) for layer in layers)
