@@ -42,9 +42,11 @@ class Launch:
         return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
 
     def run(self) -> None:
-        """Launch on the current stream; nothing to do for an empty grid."""
+        """Launch on the current stream of the tensors' device; nothing to do for an empty grid."""
         if self.programs > 0:
-            self.kernel[(self.programs,)](**self.arguments, **self.constants, **self.options)
+            tensor = next(value for value in self.arguments.values() if isinstance(value, Tensor))
+            with torch.cuda.device_of(tensor):  # Triton would take the current device
+                self.kernel[(self.programs,)](**self.arguments, **self.constants, **self.options)
 
 
 def addressable(tensor: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def test_values_and_gradients_equal_the_plain_form(
 ) -> None:
     limit = 1e-4 if dtype == torch.float32 else 1e-11
     y, channel, gates = made(batch, directions, length, vectors * LANES[dtype], dtype)
-    assert merge._fused(y)
+    assert merge.fused(y, channel, gates) is not None
     for fused, plain, inputs in pairs(y, channel, gates):
         found, wanted = fused(*inputs), plain(*inputs)
         torch.testing.assert_close(found, wanted, rtol=limit, atol=limit)
@@ -117,7 +117,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     ids=["ragged", "bfloat16", "strided", "empty", "meta"],
 )
 def test_other_tensors_take_the_plain_form(y: Tensor) -> None:
-    assert not merge._fused(y)
+    assert merge.fused(y) is None
     gates = torch.rand(3, device=y.device)
     assert merge.branch_sum(y, None, gates).shape == (y.shape[0], y.shape[2], y.shape[3])
     assert merge.branch_means(y).shape == (y.shape[0], y.shape[1], y.shape[3])
@@ -125,7 +125,7 @@ def test_other_tensors_take_the_plain_form(y: Tensor) -> None:
 
 def test_the_reference_backend_takes_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCANSEARCH_BACKEND", "reference")
-    assert not merge._fused(torch.randn(2, 3, 4, 16))
+    assert merge.fused(torch.randn(2, 3, 4, 16)) is None
 
 
 def test_function_transforms_and_compilers_take_the_plain_form() -> None:
