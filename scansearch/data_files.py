@@ -157,7 +157,9 @@ def _hugging_face(name: str, root: str) -> tuple[dict[str, Pictures], tuple[str,
                 reader = create_reader(name, root=root or None, split=split)
             except (ValueError, OSError, KeyError) as error:
                 if part == "train":
-                    raise InputError(f"data 'timm:{name}' has no split 'train': {error}") from None
+                    raise InputError(
+                        f"split 'train' of data 'timm:{name}' cannot be read: {' '.join(str(error).split())}"
+                    ) from None
                 continue
 
             labels = [int(label) for label in reader.dataset[reader.label_key]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -44,9 +44,18 @@ class BrokenImages:
         """
         if name in self.names:
             return
-        self.names[name] = reason
         self._fresh.append((name, reason))
-        if len(self.names) > self.limit:
+        self.learn({name: reason})
+
+    def learn(self, names: Mapping[str, str]) -> None:
+        """Count images that were noted elsewhere, too.
+
+        Raises:
+            RunStopped: there are now more than ``limit``.
+        """
+        self.names.update(names)
+        if names and len(self.names) > self.limit:
+            name, reason = list(names.items())[-1]
             raise RunStopped(
                 f"more images cannot be read than max_broken = {self.limit} allows; the last: {name!r} ({reason})"
             )

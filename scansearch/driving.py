@@ -100,7 +100,8 @@ class Job:
         task, data = self.task, self.data
         if self.accelerator.is_main_process:
             self.run.forget_after(step)
-            data.broken.names.update({r["image"]: r["reason"] for r in self.run.metrics("broken")})
+        self.accelerator.wait_for_everyone()
+        data.broken.names.update({r["image"]: r["reason"] for r in self.run.metrics("broken")})
         images = (data.train.count, data.validation.count, data.test.count)
         total = task.epochs * task.steps_per_epoch
         self.observe(
@@ -129,14 +130,24 @@ class Job:
                             received[0] if received else signal.SIGTERM, self.run.folder, self.command
                         )
             except RunStopped:
-                self.log_broken(step)
+                # The other processes may not have stopped, so each that has writes what it knows.
+                self._write_broken(step, dict(self.data.broken.take_fresh()))
                 raise
 
     def log_broken(self, step: int) -> None:
-        """Write down and show the images that were skipped since the last call."""
-        for name, reason in self.data.broken.take_fresh():
-            if self.accelerator.is_main_process:
-                self.run.log({"kind": "broken", "step": step, "image": name, "reason": reason})
+        """Write down and show the images that any process skipped since the last call; every process must ask.
+
+        Raises:
+            RunStopped: all processes together have met more broken images than are allowed.
+        """
+        fresh = engine.from_all_processes(self.accelerator, self.data.broken.take_fresh())
+        if self.accelerator.is_main_process:
+            self._write_broken(step, dict(fresh))
+        self.data.broken.learn(dict(fresh))
+
+    def _write_broken(self, step: int, names: dict[str, str]) -> None:
+        for name, reason in names.items():
+            self.run.log({"kind": "broken", "step": step, "image": name, "reason": reason})
             self.observe(Warned(f"skipped image {name!r}, which cannot be read: {reason}"))
 
     def _write(self, event: engine.Event) -> None:

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Metrics = dict[str, float]
+_Item = TypeVar("_Item")
 
 
 # --- events ---------------------------------------------------------------------------------------------
@@ -201,6 +202,15 @@ def on_any_process(accelerator: Accelerator, flag: bool) -> bool:
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum") > 0)
+
+
+def from_all_processes(accelerator: Accelerator, items: Sequence[_Item]) -> list[_Item]:
+    """``items`` of every process, one after the other; every process must ask. Cheap where none has any."""
+    if not on_any_process(accelerator, bool(items)) or accelerator.num_processes == 1:
+        return list(items)
+    from accelerate.utils import gather_object
+
+    return list(gather_object(list(items)))
 
 
 def check_equal_on_all_processes(accelerator: Accelerator, tensors: Sequence[Tensor], what: str) -> None:

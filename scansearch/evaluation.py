@@ -90,7 +90,6 @@ def evaluate_model(
     part: Split = getattr(data, split)
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right among the first five, seconds
-    broken_before = len(part.broken.names)
     rank, ranks = accelerator.process_index, accelerator.num_processes
     for images, labels in evaluation_batches(part, batch_size, rank=rank, ranks=ranks, workers=workers):
         images, labels = images.to(device), labels.to(device)
@@ -117,7 +116,7 @@ def evaluate_model(
         image_size=data.image_size,
         classes=data.classes,
         images=count,
-        skipped=len(part.broken.names) - broken_before,
+        skipped=part.count - count,
         loss=loss_sum / count,
         top1=100 * int(confusion.diagonal().sum()) / count,
         top5=100 * in_five / count,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scansearch.data import Augment, EpochBatches, evaluation_batches, load_data, training_batches
-from scansearch.errors import InputError, RunStopped
+from scansearch.errors import InputError, MissingExtra, RunStopped
 from scansearch.yaml_io import validate
 
 
@@ -337,6 +339,29 @@ def test_torchvision_data_sets_are_read_through_timm(tmp_path):
     image, label = data.test.read(13)
     assert image.shape == (3, 16, 16)
     assert label == 3
+
+
+def test_hugging_face_data_sets_are_read_through_timm(tmp_path):
+    pytest.importorskip("datasets", reason="the extra hf is not installed")
+    for part, each in (("train", 6), ("test", 2)):
+        made_images(tmp_path / "set" / part, ("cat", "dog"), each)
+    data = load_data(f"timm:hfds/{tmp_path / 'set'}@{tmp_path / 'cache'}", image_size=8)
+    assert data.classes == ("cat", "dog")
+    assert (data.train.count, data.validation.count, data.test.count) == (10, 2, 4)
+    plain = load_data(f"folder:{tmp_path / 'set'}", image_size=8)
+    for i in range(4):
+        (image, label), (expected, expected_label) = data.test.read(i), plain.test.read(i)
+        assert torch.equal(image, expected)
+        assert label == expected_label
+    with pytest.raises(InputError, match="cannot be read") as found:
+        load_data(f"timm:hfds/{tmp_path / 'none'}@{tmp_path / 'cache'}", image_size=8)
+    assert "\n" not in str(found.value)
+
+
+def test_hugging_face_data_sets_without_their_package_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtra, match=r"needs datasets: pip install 'scansearch\[hf\]'"):
+        load_data("timm:hfds/mnist", image_size=8)
 
 
 @pytest.mark.parametrize(
