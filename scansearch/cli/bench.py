@@ -83,6 +83,36 @@ def models(
         typer.echo(json.dumps(rows, indent=1))
 
 
+@app.command()
+def search(
+    space: Annotated[str, typer.Option(help="A space by its name, or its file.")] = "vim8",
+    data: Annotated[str, typer.Option(help="Data, as for scansearch run.")] = "digits",
+    k: Annotated[int, typer.Option(min=1, help="Branches that sampled relaxations compute per layer.")] = 4,
+    relaxation: Annotated[
+        list[str] | None, typer.Option(help="By its name; may be repeated. All by default.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="The best counts.")] = 5,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list of objects instead of a table.")
+    ] = False,
+) -> None:
+    """Time a training step of the supernet under each relaxation, beside softmax over all candidates."""
+    from scansearch.search.strategies import RELAXATIONS
+    from scansearch.search_bench import bench_search, table
+
+    rows = bench_search(
+        space,
+        data=data,
+        k=k,
+        relaxations=relaxation or RELAXATIONS,
+        batch_size=batch_size,
+        rounds=rounds,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(json.dumps(rows, indent=1) if as_json else table(rows))
+
+
 def _device_kernels(
     size: list[str] | None, device: str, batch: int, repeats: int, baselines: bool, as_json: bool
 ) -> None:
