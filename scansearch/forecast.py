@@ -72,6 +72,13 @@ def check_memory(figures: Forecast, images_at_once: int) -> None:
     )
 
 
+def describe(figures: Forecast) -> str:
+    """The memory of a step in words."""
+    return (
+        f"about {gibibytes(figures.step_bytes)} of memory a step ({gibibytes(figures.available_bytes)} free)"
+    )
+
+
 def saved_bytes(model: nn.Module, images: Tensor, gates: Any = None) -> int:
     """Bytes that autograd keeps for the backward pass of ``images``, parameters left out, storages counted once."""
     known = {p.untyped_storage().data_ptr() for p in model.parameters()}

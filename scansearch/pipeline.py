@@ -17,13 +17,13 @@ from scansearch.derive import derive
 from scansearch.diagnostics import Diagnosis, diagnose
 from scansearch.driving import Job, Observer, Warned
 from scansearch.errors import InputError
-from scansearch.forecast import Forecast, check_memory, forecast, gibibytes
-from scansearch.genotype import Genotype, Provenance
+from scansearch.forecast import Forecast, check_memory, describe, forecast
+from scansearch.genotype import Genotype
 from scansearch.preferences import Preferences
 from scansearch.runs import Run
 from scansearch.search.config import SearchConfig, search_config
 from scansearch.search.loop import SearchTask
-from scansearch.selection import magnitude, select
+from scansearch.selection import as_preferences, magnitude, select
 from scansearch.spaces import SearchSpace, load_space
 from scansearch.summary import human, summary_markdown
 from scansearch.yaml_io import dump_yaml, load_yaml
@@ -172,8 +172,7 @@ class _Job:
             parameters=self.forecast.parameters,
             needs=(
                 f"{human(full_flops(task.supernet.backbone, *self.data.image_size))} FLOPs an image, "
-                f"about {gibibytes(self.forecast.step_bytes)} of memory a step "
-                f"({gibibytes(self.forecast.available_bytes)} free)"
+                f"{describe(self.forecast)}"
             ),
             observe=self.observe,
         ).drive(on_epoch=self._save_gates)
@@ -193,22 +192,7 @@ class _Job:
             preferences.save(self.run.folder / "preferences.json")
 
     def _preferences(self, selection: str, scores: list[list[float]]) -> Preferences:
-        return Preferences(
-            space=self.space.name,
-            variant=self.config.variant or self.space.default_variant,
-            selection=selection,
-            candidates=self.task.supernet.candidates,
-            scores=tuple(tuple(row) for row in scores),
-            provenance=Provenance(
-                strategy=self.config.strategy,
-                selection=selection,
-                data=self.config.data,
-                seeds=(self.config.seed,),
-                epochs=self.config.epochs,
-                runs=(self.run.folder.name,),
-                scansearch=__version__,
-            ),
-        )
+        return as_preferences(self.task, self.space, selection, scores, run=self.run.folder.name)
 
     # --- the rest of the job ---
 

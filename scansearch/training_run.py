@@ -20,6 +20,7 @@ from scansearch.data import ImageData, load_data
 from scansearch.driving import Job, Observer
 from scansearch.errors import InputError
 from scansearch.evaluation import Evaluation, evaluate_model
+from scansearch.forecast import check_memory, describe, forecast
 from scansearch.genotype import Genotype, Provenance
 from scansearch.runs import Run
 from scansearch.training import TrainTask
@@ -157,6 +158,11 @@ class _Training:
         self.accelerator, self.observe = accelerator, observe
         self.writes = accelerator.is_main_process
         self.task = TrainTask(config, genotype, data, accelerator)
+        at_once = config.batch_size // (accelerator.num_processes * config.accumulate)
+        image = (data.channels, *data.image_size)
+        with accelerator.autocast():
+            self.forecast = forecast(self.task.model, image, at_once, device=accelerator.device)
+        check_memory(self.forecast, at_once)
         self.run: Run
 
     @classmethod
@@ -201,7 +207,8 @@ class _Training:
             checkpoint_minutes=config.checkpoint_minutes,
             command="train",
             heading=f"training of {config.model} from scratch on {config.data}",
-            parameters=sum(p.numel() for p in task.model.parameters()),
+            parameters=self.forecast.parameters,
+            needs=describe(self.forecast),
             observe=self.observe,
         )
         started = time.monotonic()
@@ -220,7 +227,7 @@ class _Training:
             validation=scores["validation"],
             test=scores["test"],
             figures={
-                "params": sum(p.numel() for p in task.model.parameters()),
+                "params": self.forecast.parameters,
                 "flops": full_flops(task.model, *self.data.image_size),
                 "seconds": seconds,
             },

@@ -6,6 +6,9 @@ import pytest
 import torch
 from trainings import drive, make_task, tiny_genotype, weights
 
+import scansearch
+from scansearch import forecast
+from scansearch.driving import Started
 from scansearch.errors import InputError
 from scansearch.training_run import find_genotype, train
 
@@ -119,3 +122,16 @@ def test_models_are_found_by_name_file_and_folder(tmp_path):
     assert sum(p.numel() for p in published.build().parameters()) == 7_994_152
     with pytest.raises(InputError, match="localvim_small"):
         find_genotype("localvim_huge")
+
+
+def test_a_training_that_cannot_fit_in_memory_is_refused_before_it_writes(tmp_path, monkeypatch):
+    options = {"data": "fake:8x8:2", "epochs": 1, "batch_size": 16, "device": "cpu"}
+    monkeypatch.setattr(forecast, "available_bytes", lambda device: 200_000)
+    with pytest.raises(InputError, match=r"about \d+ images at a time fit: a smaller --batch-size"):
+        scansearch.train(tiny_genotype(), out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    events: list[object] = []
+    result = scansearch.train(tiny_genotype(), out=tmp_path / "run", observe=events.append, **options)
+    assert "of memory a step" in next(event for event in events if isinstance(event, Started)).needs
+    assert scansearch.evaluate(result.run.folder, device="cpu").top1 == pytest.approx(result.test.top1)
