@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from scansearch_kernels import gpu_conv, gpu_plan
+from scansearch_kernels import gpu_conv, gpu_merge, gpu_plan
 from scansearch_kernels.gpu_launch import Launch
 from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
 
@@ -142,6 +142,21 @@ def launches_of(size: LayerSize, batch: int, dtype: torch.dtype, train: bool) ->
     if conv is not None:
         forward, y = gpu_conv.plan_forward(conv)
         launches += forward + (gpu_conv.plan_backward(conv, y)[0] if train else [])
+    for channel, gates in size.merges:
+        launches += merge_launches(*size.merge_tensors(channel, gates, batch, dtype), train)
+    return launches
+
+
+def merge_launches(y: Tensor, channel: Tensor | None, gates: Tensor | None, train: bool) -> list[Launch]:
+    """Every launch of a merge; channel factors come from the means of the branches."""
+    launches = []
+    if channel is not None:
+        launches.append(gpu_merge.plan_means_forward(y)[0])
+        launches += [gpu_merge.plan_means_backward(y, channel)[0]] if train else []
+    forward, out = gpu_merge.plan_sum_forward(y, channel, gates)
+    launches.append(forward)
+    if train and not (channel is None and gates is None):  # whose gradient is a view
+        launches.append(gpu_merge.plan_sum_backward(y, channel, gates, out)[0])
     return launches
 
 

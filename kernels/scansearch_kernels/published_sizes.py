@@ -1,4 +1,4 @@
-"""The scan and convolution sizes of the published models at 224 x 224, as plain data.
+"""The scan, convolution and merge sizes of the published models at 224 x 224, as plain data.
 
 `scansearch_kernels` knows no models; a test of the project compares this table with the models themselves.
 """
@@ -14,7 +14,8 @@ from scansearch_kernels.validation import ConvCall, ScanCall
 @dataclass(frozen=True)
 class LayerSize:
     """One layer's sizes. `convolved`: LocalVim (own tokens per direction after a causal convolution of width 4,
-    gate in the scan); else LocalVMamba (all directions read the same tokens, no gate)."""
+    gate in the scan); else LocalVMamba (all directions read the same tokens, no gate). `merges`: how models of this
+    size merge their branches, each with or without channel factors and with or without gates."""
 
     name: str
     directions: int
@@ -25,6 +26,7 @@ class LayerSize:
     convolved: bool
     states: int = 16
     width: int = 4
+    merges: tuple[tuple[bool, bool], ...] = ((True, False),)
 
     def scan_call(
         self,
@@ -84,21 +86,34 @@ class LayerSize:
             steps=self.steps,
         )
 
+    def merge_tensors(
+        self, channel: bool, gates: bool, batch: int, dtype: torch.dtype, device: str = "meta"
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Uninitialised branches, channel factors and float32 gates, as a merge under autocast gets them."""
+        count = self.directions
+        return (
+            torch.empty(batch, count, self.tokens, self.dim, dtype=dtype, device=device),
+            torch.empty(batch, count, self.dim, dtype=dtype, device=device) if channel else None,
+            torch.empty(count, device=device) if gates else None,
+        )
+
+
+PLAIN, ATTENDED, SUPERNET = (False, False), (True, False), (True, True)
 
 PUBLISHED_SIZES = (
     LayerSize("localvim_tiny", 4, 196, 196, 384, 12, True),
     LayerSize("localvim_tiny_midcls", 4, 197, 197, 384, 12, True),
     LayerSize("localvim_small", 4, 196, 196, 768, 24, True),
-    LayerSize("localvim_tiny_search", 8, 196, 196, 256, 8, True),
-    LayerSize("vim_tiny", 2, 197, 197, 384, 12, True),
-    LayerSize("vim_small", 2, 197, 197, 768, 24, True),
-    LayerSize("localvmamba stage 1", 4, 3136, 3136, 192, 6, False),
-    LayerSize("localvmamba stage 2", 4, 784, 784, 384, 12, False),
-    LayerSize("localvmamba stage 3", 4, 196, 196, 768, 24, False),
-    LayerSize("localvmamba stage 4", 4, 49, 49, 1536, 48, False),
-    LayerSize("localvmamba stage 4, w2", 4, 49, 64, 1536, 48, False),
-    LayerSize("localvmamba_search stage 1", 8, 3136, 3136, 64, 2, False),
-    LayerSize("localvmamba_search stage 2", 8, 784, 784, 128, 4, False),
-    LayerSize("localvmamba_search stage 3", 8, 196, 196, 256, 8, False),
-    LayerSize("localvmamba_search stage 4", 8, 49, 64, 512, 16, False),
+    LayerSize("localvim_tiny_search", 8, 196, 196, 256, 8, True, merges=(SUPERNET,)),
+    LayerSize("vim_tiny", 2, 197, 197, 384, 12, True, merges=(PLAIN,)),
+    LayerSize("vim_small", 2, 197, 197, 768, 24, True, merges=(PLAIN,)),
+    LayerSize("localvmamba stage 1", 4, 3136, 3136, 192, 6, False, merges=(ATTENDED, PLAIN)),
+    LayerSize("localvmamba stage 2", 4, 784, 784, 384, 12, False, merges=(ATTENDED, PLAIN)),
+    LayerSize("localvmamba stage 3", 4, 196, 196, 768, 24, False, merges=(ATTENDED, PLAIN)),
+    LayerSize("localvmamba stage 4", 4, 49, 49, 1536, 48, False, merges=(ATTENDED, PLAIN)),
+    LayerSize("localvmamba stage 4, w2", 4, 49, 64, 1536, 48, False, merges=(ATTENDED, PLAIN)),
+    LayerSize("localvmamba_search stage 1", 8, 3136, 3136, 64, 2, False, merges=(SUPERNET,)),
+    LayerSize("localvmamba_search stage 2", 8, 784, 784, 128, 4, False, merges=(SUPERNET,)),
+    LayerSize("localvmamba_search stage 3", 8, 196, 196, 256, 8, False, merges=(SUPERNET,)),
+    LayerSize("localvmamba_search stage 4", 8, 49, 64, 512, 16, False, merges=(SUPERNET,)),
 )

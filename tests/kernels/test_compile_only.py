@@ -9,6 +9,7 @@ import timm
 import torch
 
 import scansearch.models
+from scansearch.models import merge as merging
 from scansearch.models import mixers
 from scansearch.models.published import PUBLISHED
 
@@ -20,9 +21,9 @@ from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize  # noq
 assert scansearch.models is not None  # registers the published models
 
 
-def sizes_of_the_models(monkeypatch: pytest.MonkeyPatch) -> set[tuple]:
-    """What the published models at 224 ask of the scan, seen by running them without data."""
-    seen = set()
+def sizes_of_the_models(monkeypatch: pytest.MonkeyPatch) -> tuple[set[tuple], set[tuple]]:
+    """What the published models at 224 ask of the scan and of the merge, seen by running them without data."""
+    seen, merged, attended = set(), set(), []
 
     def scan(u, delta, A, B, C, D=None, **named):
         convolved = named.get("z") is not None
@@ -38,12 +39,24 @@ def sizes_of_the_models(monkeypatch: pytest.MonkeyPatch) -> set[tuple]:
         assert weight.shape[2] == 4
         return x.new_empty(x.shape[0], weight.shape[0], read_order.shape[1], weight.shape[1])
 
+    def means(y):
+        attended.append(tuple(y.shape))
+        return y.new_empty(y.shape[0], y.shape[1], y.shape[3])
+
+    def merge(y, channel=None, gates=None):
+        assert (channel is not None) == (tuple(y.shape) in attended)
+        attended.clear()
+        merged.add((*y.shape[1:], channel is not None, gates is not None))
+        return y.new_empty(y.shape[0], y.shape[2], y.shape[3])
+
+    monkeypatch.setattr(merging, "branch_means", means)
+    monkeypatch.setattr(merging, "branch_sum", merge)
     monkeypatch.setattr(mixers, "selective_scan", scan)
     monkeypatch.setattr(mixers, "causal_conv", conv)
     for name in PUBLISHED:
         with torch.device("meta"):
             timm.create_model(name)(torch.empty(1, 3, 224, 224))
-    return seen
+    return seen, merged
 
 
 def test_the_table_of_sizes_is_that_of_the_published_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +64,12 @@ def test_the_table_of_sizes_is_that_of_the_published_models(monkeypatch: pytest.
         (size.directions, size.tokens, size.steps, size.dim, size.rank, size.convolved, size.states)
         for size in PUBLISHED_SIZES
     }
-    assert table == sizes_of_the_models(monkeypatch)
+    merges = {
+        (size.directions, size.tokens, size.dim, *merge) for size in PUBLISHED_SIZES for merge in size.merges
+    }
+    scans_seen, merges_seen = sizes_of_the_models(monkeypatch)
+    assert table == scans_seen
+    assert merges == merges_seen
 
 
 def describe(found: compile_report.Compiled) -> str:
@@ -89,7 +107,8 @@ def test_one_image_is_split_into_segments_and_a_batch_is_not() -> None:
 
     assert kernels(1)[:3] == ["scan_forward", "chain_segments", "scan_forward"]
     assert "scan_adjoint_summary" in kernels(1)
-    assert kernels(128) == ["scan_forward", "scan_backward", "reduce_tiles", "reduce_tiles"]
+    assert kernels(128)[:4] == ["scan_forward", "scan_backward", "reduce_tiles", "reduce_tiles"]
+    assert not any("segments" in name or "summary" in name for name in kernels(128))
 
 
 @pytest.mark.long
