@@ -9,6 +9,7 @@ from scansearch_kernels import cpu_layout as field
 from scansearch_kernels import threads
 from scansearch_kernels.compiled import kernel
 from scansearch_kernels.cpu_layout import CHUNK, LANES, STRIDE, TILE, Call, padded, padded_dim
+from scansearch_kernels.cpu_memory import empty
 from scansearch_kernels.validation import ConvCall, ScanCall
 
 ITEMS = 32  # pieces that work is cut into where the shapes allow, whatever the number of threads
@@ -20,8 +21,8 @@ def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
     """y in the dtype of u, and the state before every chunk of steps (empty unless `keep`)."""
     dtype = compute_dtype(call.tensors())
     batch, dim, directions, states = call.u.shape[0], call.u.shape[3], call.A.shape[0], call.A.shape[2]
-    y = torch.empty(batch, directions, call.image_length, dim, dtype=dtype)
-    saved = torch.empty(states_shape(call) if keep else (0,), dtype=dtype)
+    y = empty(batch, directions, call.image_length, dim, dtype=dtype)
+    saved = empty(*(states_shape(call) if keep else (0,)), dtype=dtype)
     if not y.numel():
         return y.to(call.u.dtype), saved
     native, tiles = _scan_call(call, dtype)
@@ -47,11 +48,11 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
     # cut so that small batches still make enough pieces; by shapes only, which keeps results reproducible
     groups = min(tiles, max(1, -(-ITEMS // (2 * max(batch, 1)))))
     slots = min(max(batch, 1), ITEMS // groups)
-    du = torch.empty(batch, shared, rows, dim, dtype=dtype)
-    ddelta = torch.empty(*((groups,) if rank else ()), *call.delta.shape, dtype=dtype)
-    dB = torch.empty(groups, *call.B.shape, dtype=dtype)
-    dC = torch.empty(groups, *call.C.shape, dtype=dtype)
-    dz = torch.empty(call.z.shape, dtype=dtype) if call.z is not None else None
+    du = empty(batch, shared, rows, dim, dtype=dtype)
+    ddelta = empty(*((groups,) if rank else ()), *call.delta.shape, dtype=dtype)
+    dB = empty(groups, *call.B.shape, dtype=dtype)
+    dC = empty(groups, *call.C.shape, dtype=dtype)
+    dz = empty(*call.z.shape, dtype=dtype) if call.z is not None else None
     dA = torch.zeros(slots, directions, states, wide, dtype=dtype)
     dD = torch.zeros(slots, directions, wide, dtype=dtype)
     dbias = torch.zeros(slots, directions, wide, dtype=dtype)
@@ -95,7 +96,7 @@ def conv_forward(call: ConvCall) -> Tensor:
     native, tiles = _conv_call(call, dtype := compute_dtype(call.tensors()))
     batch, _, dim = call.x.shape
     directions, _, width = call.weight.shape
-    y = torch.empty(batch, directions, call.steps, dim, dtype=dtype)
+    y = empty(batch, directions, call.steps, dim, dtype=dtype)
     if not y.numel():
         return y.to(call.x.dtype)
     native.whole(field.Y, y)
@@ -113,7 +114,7 @@ def conv_backward(call: ConvCall, dy: Tensor) -> dict[str, Tensor | None]:
     batch, _, dim = call.x.shape
     directions, _, width = call.weight.shape
     slots = min(max(batch, 1), ITEMS)
-    dx = torch.empty(call.x.shape, dtype=dtype)
+    dx = empty(*call.x.shape, dtype=dtype)
     dweight = torch.zeros(slots, directions, width, padded_dim(dim, dtype), dtype=dtype)
     dbias = torch.zeros(slots, directions, padded_dim(dim, dtype), dtype=dtype)
     for which, tensor in ((field.DU, dx), (field.DWEIGHT, dweight), (field.DBIAS, dbias)):

@@ -40,6 +40,7 @@ from scansearch_kernels.vectors import (
     get,
     grab,
     off,
+    prefetch,
     put,
     spread,
     total,
@@ -199,6 +200,9 @@ def _one_direction(
     saved = off(at(fixed(p, field.SAVED), one), (b * directions + k) * chunks * states * padded + first)
     natural = one / base_log(one)  # brings A back from the base of `power`
 
+    runs = vectors * (even // 2)
+    pace = (CHUNK + runs - 1) // runs  # rows of the chunk before to ask for in each run of a recurrence
+
     for chunk in range((end + CHUNK - 1) // CHUNK - 1, -1, -1):
         start = chunk * CHUNK
         steps = min(CHUNK, end - start)
@@ -245,24 +249,20 @@ def _one_direction(
                 if gated and position >= 0:
                     dy = dy * vload(gates, (position * vectors + v) * lanes)
                 vstore(outer, place, dy)
-            if start + t >= CHUNK:
-                earlier = row_at(p, field.READ, k, start + t - CHUNK)
-                if earlier >= 0:
-                    prefetch_row(off(tensor_row(p, field.U, b, k, earlier, one), first), vectors, one)
-                    if rank == 0:
-                        prefetch_row(off(tensor_row(p, field.DELTA, b, k, earlier, one), first), vectors, one)
-                earlier = row_at(p, field.WRITE, k, start + t - CHUNK)
-                if earlier >= 0:
-                    prefetch_row(off(tensor_row(p, field.DY, b, k, earlier, one), first), vectors, one)
-        if chunk > 0:
-            for n in range(states):
-                prefetch_row(off(saved, ((chunk - 1) * states + n) * padded), vectors, one)
         fill(into_flow, 2 * field.STRIDE, one)
         fill(sums, 2 * even * CHUNK // lanes, one)
 
+        ahead = start - CHUNK
         for v in range(vectors):
             here = v * CHUNK * lanes
             for n in range(0, even, 2):
+                if chunk > 0:
+                    before = (chunk - 1) * states * padded
+                    for m in range(n, min(n + 2, states)):
+                        prefetch(saved, before + m * padded + v * lanes)
+                    for earlier in range(ahead, min(ahead + pace, start)):
+                        _ask_for(p, b, k, earlier, first, vectors, one)
+                    ahead += pace
                 spot = off(A, n * padded + v * lanes)
                 kept = off(saved, (chunk * states + n) * padded + v * lanes)
                 A0, h0 = vload(spot, 0), vload(kept, 0)
@@ -337,3 +337,18 @@ def _add_totals(products: Any, sums: Any, one: Any) -> None:
     lanes = lane_count(one)
     for block in range(2 * CHUNK // lanes):
         vstore(sums, block * lanes, vload(sums, block * lanes) + totals(off(products, block * lanes * lanes)))
+
+
+@njit(forceinline=True)
+def _ask_for(p: Any, b: int, k: int, step: int, first: int, vectors: int, one: Any) -> None:
+    """Prefetch what another step reads."""
+    row = row_at(p, field.READ, k, step)
+    position = row_at(p, field.WRITE, k, step)
+    if row >= 0:
+        prefetch(tensor_row(p, field.B, b, k, row, one), 0)
+        prefetch(tensor_row(p, field.C, b, k, row, one), 0)
+        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), vectors, one)
+        if fixed(p, field.RANK) == 0:
+            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), vectors, one)
+    if position >= 0:
+        prefetch_row(off(tensor_row(p, field.DY, b, k, position, one), first), vectors, one)

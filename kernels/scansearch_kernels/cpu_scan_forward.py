@@ -28,7 +28,19 @@ from scansearch_kernels.cpu_rows import (
 )
 from scansearch_kernels.cpu_scan_states import forward_four, forward_one
 from scansearch_kernels.vector_math import lane_count, silu_and_slope
-from scansearch_kernels.vectors import address, at, fixed, grab, off, prefetch, put, spread, vload, vstore
+from scansearch_kernels.vectors import (
+    address,
+    at,
+    fixed,
+    grab,
+    off,
+    prefetch,
+    prefetch_to_write,
+    put,
+    spread,
+    vload,
+    vstore,
+)
 
 CHUNK, TILE = field.CHUNK, field.TILE
 
@@ -104,6 +116,8 @@ def _one_direction(
     saved = off(at(fixed(p, field.SAVED), one), first)
     saved = off(saved, (b * fixed(p, field.DIRECTIONS) + k) * chunks * states * padded)
     end = fixed(at(fixed(p, field.LENGTHS), INT64), k)
+    runs = vectors * (states // 4 + states % 4)
+    pace = (CHUNK + runs - 1) // runs  # rows of the next chunk to ask for in each run of a recurrence
     for start in range(0, end, CHUNK):
         steps = min(CHUNK, end - start)
         if fixed(p, field.KEEP) != 0:
@@ -136,19 +150,18 @@ def _one_direction(
                 if fixed(p, field.SKIP) != 0:
                     skip = vload(skips, v * lanes)
                 vstore(results, place, skip * u)
-            if start + t + CHUNK < end:
-                later = row_at(p, field.READ, k, start + t + CHUNK)
-                if later >= 0:
-                    prefetch(tensor_row(p, field.B, b, k, later, one), 0)
-                    prefetch(tensor_row(p, field.C, b, k, later, one), 0)
-                    prefetch_row(off(tensor_row(p, field.U, b, k, later, one), first), vectors, one)
-                    if fixed(p, field.RANK) == 0:
-                        prefetch_row(off(tensor_row(p, field.DELTA, b, k, later, one), first), vectors, one)
 
+        ahead = start + CHUNK
         for v in range(vectors):
             here = v * CHUNK * lanes
             n = 0
             while n < states:
+                for later in range(ahead, min(ahead + pace, end)):
+                    _ask_for(p, b, k, later, first, vectors, one)
+                ahead += pace
+                if fixed(p, field.KEEP) != 0:
+                    for m in range(n, min(n + 4, states)):
+                        prefetch_to_write(saved, m * padded + v * lanes)
                 spot = (v * states + n) * lanes
                 if n + 4 <= states:
                     forward_four(
@@ -173,3 +186,15 @@ def _one_direction(
                     if gated:
                         result = result * vload(gates, (position * vectors + v) * lanes)
                     store_row(off(target, v * lanes), count - v * lanes, work, result, one)
+
+
+@njit(forceinline=True)
+def _ask_for(p: Any, b: int, k: int, step: int, first: int, vectors: int, one: Any) -> None:
+    """Prefetch what a later step reads."""
+    row = row_at(p, field.READ, k, step)
+    if row >= 0:
+        prefetch(tensor_row(p, field.B, b, k, row, one), 0)
+        prefetch(tensor_row(p, field.C, b, k, row, one), 0)
+        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), vectors, one)
+        if fixed(p, field.RANK) == 0:
+            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), vectors, one)
