@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scansearch import __version__, engine, runs
+from scansearch import engine, runs
 from scansearch.costing import full_flops, space_costs
 from scansearch.data import ImageData, load_data
 from scansearch.derive import derive
@@ -185,8 +185,8 @@ class _Job:
         return SearchResult(task.supernet, preferences, self.run, selection.evolution)
 
     def _save_gates(self, event: engine.EpochDone) -> None:
-        """Keep the preferences of an unfinished run up to date, so that it can be derived from."""
-        if self.writes and self.task.relaxation.learns_alphas:
+        """Keep the preferences of an unfinished run up to date, so that it can be derived from at no cost."""
+        if self.writes and self.config.selection == "magnitude":
             gates = magnitude(self.task.relaxation, self.task.supernet.alphas)
             preferences = self._preferences("magnitude", engine.jsonable(gates))
             preferences.save(self.run.folder / "preferences.json")

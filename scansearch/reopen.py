@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from scansearch import engine
 from scansearch.costs import Costs
 from scansearch.data import load_data
 from scansearch.errors import InputError
+from scansearch.preferences import Preferences
 from scansearch.runs import Run
 from scansearch.search.config import SearchConfig
 from scansearch.search.loop import SearchTask
+from scansearch.selection import as_preferences, select
 from scansearch.spaces import SearchSpace
 from scansearch.yaml_io import load_yaml
 
@@ -38,3 +41,17 @@ def open_search(folder: str | Path) -> tuple[SearchTask, SearchSpace]:
     task = SearchTask(config, space, data, accelerator, costs=costs)
     task.load(checkpoint[0], checkpoint[1]["task"])
     return task, space
+
+
+def select_unfinished(folder: str | Path, tell: Callable[[str], None] = lambda line: None) -> Preferences:
+    """The preferences of a run that has not selected yet: its own selection, from its last intact checkpoint.
+
+    ``tell`` hears of it, because it may take a while. The run folder stays as it is.
+
+    Raises:
+        InputError: no run there, or one without a checkpoint.
+    """
+    task, space = open_search(folder)
+    name = task.config.selection
+    tell(f"run {str(folder)!r} is not finished: selecting by {name} from its last checkpoint")
+    return as_preferences(task, space, name, select(task).scores, run=Path(folder).name)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from scansearch import __version__
 from scansearch.evolution import Evolution, evolve
+from scansearch.genotype import Provenance
 from scansearch.models.merge import LayerGates
+from scansearch.preferences import Preferences
 from scansearch.search.relaxations import Relaxation, expected_gates
 
 if TYPE_CHECKING:
     from scansearch.search.loop import SearchTask
+    from scansearch.spaces import SearchSpace
 
 Score = Callable[[Sequence[LayerGates]], float]
 
@@ -80,6 +84,29 @@ def select(task: SearchTask) -> Selection:
         seed=config.seed,
     )
     return Selection(found.marginal_scores(), found)
+
+
+def as_preferences(
+    task: SearchTask, space: SearchSpace, selection: str, scores: list[list[float]], *, run: str
+) -> Preferences:
+    """The ``scores`` of a search under the name of the ``selection`` that made them; ``run`` is its folder's name."""
+    config = task.config
+    return Preferences(
+        space=space.name,
+        variant=config.variant or space.default_variant,
+        selection=selection,
+        candidates=task.supernet.candidates,
+        scores=tuple(tuple(row) for row in scores),
+        provenance=Provenance(
+            strategy=config.strategy,
+            selection=selection,
+            data=config.data,
+            seeds=(config.seed,),
+            epochs=config.epochs,
+            runs=(run,),
+            scansearch=__version__,
+        ),
+    )
 
 
 def _lists(layers: Sequence[Tensor]) -> list[list[float]]:

@@ -116,7 +116,7 @@ def test_mistakes_are_one_clear_line(derive_cli, run_folder, tmp_path):
         ([folder, "--k", 9], "k = 9"),
         ([tmp_path / "nowhere", "--k", 1], "nowhere"),
         ([tmp_path, "--k", 1], "holds no run"),
-        ([tmp_path / "young", "--k", 1], "its first epoch has not ended"),
+        ([tmp_path / "young", "--k", 1], "neither preferences.json nor a checkpoint"),
         ([bare, "--k", 1, "--max-flops", 5], "max_flops needs costs"),
         ([bare, "--pareto", 2], "--pareto needs costs"),
         ([folder, "--pareto", 2, "--measure", "latency_ms"], "allowed: flops, params"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,14 +112,16 @@ def _preferences(source: Path) -> Preferences:
     from scansearch.preferences import Preferences
     from scansearch.runs import Run
 
-    if source.is_dir():
-        run = Run.open(source)
-        if not (source / "preferences.json").is_file():
-            raise InputError(
-                f"run {str(source)!r} has no preferences.json yet: its first epoch has not ended"
-            )
+    if not source.is_dir():
+        return Preferences.load(source)
+    run = Run.open(source)
+    if (source / "preferences.json").is_file():
         return run.preferences
-    return Preferences.load(source)
+    if not run.checkpoints():
+        raise InputError(f"run {str(source)!r} has neither preferences.json nor a checkpoint yet")
+    from scansearch.reopen import select_unfinished
+
+    return select_unfinished(source, tell=lambda line: print(line, file=sys.stderr))
 
 
 def _costs(given: Path | None, sources: list[Path]) -> Costs | None:
