@@ -144,7 +144,7 @@ def _indexed(labels: list[int], data: Any, what: str) -> Pictures:
 
 def _hugging_face(name: str, root: str) -> tuple[dict[str, Pictures], tuple[str, ...]]:
     try:
-        import datasets  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
+        import datasets  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401
     except ImportError:
         raise MissingExtra("datasets", "hf", f"data 'timm:{name}'") from None
     from timm.data.readers import create_reader
