@@ -113,6 +113,30 @@ def search(
     typer.echo(json.dumps(rows, indent=1) if as_json else table(rows))
 
 
+@app.command()
+def standalone(
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="A size of the kernel benchmark; may be repeated. Default: vim_k4, vmamba1."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the best counts.")] = 5,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list of objects instead of lines.")
+    ] = False,
+) -> None:
+    """The plain-torch scan of `export --format standalone` beside the CPU kernel, after comparing their results."""
+    from scansearch.standalone_bench import bench_standalone, line
+
+    rows = bench_standalone(
+        size or ("vim_k4", "vmamba1"),
+        repeats=repeats,
+        progress=lambda text: typer.echo(text, err=True),
+    )
+    typer.echo(json.dumps(rows, indent=1) if as_json else "\n".join(map(line, rows)))
+    if any(row["ratio"] is None for row in rows):
+        raise typer.Exit(1)
+
+
 def _device_kernels(
     size: list[str] | None, device: str, batch: int, repeats: int, baselines: bool, as_json: bool
 ) -> None:
