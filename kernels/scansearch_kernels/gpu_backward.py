@@ -305,7 +305,10 @@ def scan_backward(
                 sums = channel_sums(stacked(to_B, CHUNK, TILE), stacked(to_C, CHUNK, TILE))
                 tl.store(dBC + n * steps + sum_place, sums, mask=sum_live)
 
-            # tiles that the loop over states did not need are read again: registers are scarcer than loads
+            # what the loop over states did not need is read again: registers are scarcer than loads
+            if HAS_Z:
+                rows = visited(read, times, end, HAS_READ)
+                places = visited(write, times, end, True) if HAS_WRITE else rows
             u_tile = gathered(u, rows, u_row, columns, live, EVEN, COMPUTE)
             dy_tile = gathered(dy, places, dy_row, columns, live, EVEN, COMPUTE)
             row_live = reached(rows, live, EVEN)
