@@ -114,6 +114,17 @@ def test_both_scans_are_the_selective_scan(
         torch.testing.assert_close(scan(u, delta, A, B, C), expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("steps", [1, 2, shared.CHUNK, 2 * shared.CHUNK + 3])
+def test_the_adjoint_of_the_scan_is_its_gradient(steps: int) -> None:
+    inputs = [x.requires_grad_() for x in scan_inputs(2, 2, steps, 3, 2)]
+    gradient = torch.randn(2, 2, steps, 3, dtype=torch.float64)
+    found = torch.autograd.grad(shared.scan_chunked(*inputs), inputs, gradient)
+    expected = torch.autograd.grad(shared.scan_log_depth(*inputs), inputs, gradient)
+    for mine, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-10, atol=1e-10)
+    assert torch.autograd.gradcheck(shared.scan_chunked, inputs)
+
+
 def test_scan_keeps_float32_states_under_autocast() -> None:
     inputs = [x.float() for x in scan_inputs(1, 2, 30, 4, 2)]
     with torch.autocast("cpu", torch.bfloat16):

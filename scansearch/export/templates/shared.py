@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn as mamba_scan
@@ -119,29 +119,72 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) ->
 
 def scan_chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """Step by step; states are held for one chunk at a time, and computed again in the backward pass."""
-    state = u.new_zeros(u.shape[0], A.shape[0], A.shape[1], u.shape[3])
-    outputs = []
-    for chunk in zip(*(x.split(CHUNK, dim=2) for x in (u, delta, B, C)), strict=True):
-        if torch.is_grad_enabled():
-            y, state = checkpoint(
-                _scan_chunk, state, A, *chunk, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            y, state = _scan_chunk(state, A, *chunk)
-        outputs.append(y)
-    return torch.cat(outputs, dim=2)
+    y: Tensor = ChunkedScan.apply(u, delta, A, B, C)
+    return y
 
 
-def _scan_chunk(
-    state: Tensor, A: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor
-) -> tuple[Tensor, Tensor]:
-    decay = torch.exp(delta.unsqueeze(3) * A.unsqueeze(1))
-    inflow = (delta * u).unsqueeze(3) * B.unsqueeze(-1)
-    states = []
-    for kept_share, added in zip(decay.unbind(2), inflow.unbind(2), strict=True):
-        state = torch.addcmul(added, kept_share, state)
-        states.append(state)
-    return torch.matmul(C.unsqueeze(3), torch.stack(states, dim=2)).squeeze(3), state
+class ChunkedScan(torch.autograd.Function):
+    """The scan forwards, and its adjoint backwards: g_t = C_t dy_t + exp(delta_{t+1} A) g_{t+1}."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        u, delta, B, C = (steps_first(inputs[index]) for index in (0, 1, 3, 4))
+        A = inputs[2]
+        state = u.new_zeros(u.shape[1], *A.shape)
+        outputs, starts = [], []
+        for chunk in zip(*(x.split(CHUNK) for x in (u, delta, B, C)), strict=True):
+            starts.append(state)
+            states, _ = chunk_states(state, A, *chunk[:3])
+            outputs.append(torch.matmul(chunk[3].unsqueeze(3), states).squeeze(3))
+            state = states[-1].clone()
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(u, delta, A, B, C, *starts)
+        return steps_third(torch.cat(outputs))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        u, delta, A, B, C, *starts = ctx.saved_tensors
+        du, ddelta, dA, dB, dC = (torch.zeros_like(x) for x in (u, delta, A, B, C))
+        later = torch.zeros_like(starts[0])  # exp(delta_{t+1} A) g_{t+1} of the step after the chunk
+        parts = [x.split(CHUNK) for x in (u, delta, B, C, steps_first(gradient), du, ddelta, dB, dC)]
+        for start, *chunk in reversed(list(zip(starts, *parts, strict=True))):
+            u, delta, B, C, dy, du_chunk, ddelta_chunk, dB_chunk, dC_chunk = chunk
+            states, decay = chunk_states(start, A, u, delta, B)
+            dC_chunk.copy_(torch.matmul(states, dy.unsqueeze(4)).squeeze(4))
+            g = C.unsqueeze(4) * dy.unsqueeze(3)
+            g[-1] += later
+            for t in reversed(range(len(g) - 1)):
+                g[t].addcmul_(decay[t + 1], g[t + 1])
+            later = decay[0] * g[0]
+            dB_chunk.copy_(torch.matmul(g, (delta * u).unsqueeze(4)).squeeze(4))
+            inflow = torch.matmul(B.unsqueeze(3), g).squeeze(3)
+            du_chunk.copy_(inflow * delta)
+            exponent = g.mul_(decay)  # becomes the gradient of delta_t A
+            exponent[1:] *= states[:-1]
+            exponent[0] *= start
+            ddelta_chunk.copy_(inflow * u + (exponent * A).sum(3))
+            dA += (exponent * delta.unsqueeze(3)).sum((0, 1))
+        du, ddelta, dB, dC = (steps_third(x) for x in (du, ddelta, dB, dC))
+        return du, ddelta, dA, dB, dC
+
+
+def chunk_states(start: Tensor, A: Tensor, u: Tensor, delta: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    """States after each step of one chunk that begins in state ``start``, and their decay exp(delta_t A)."""
+    decay = torch.exp(delta.unsqueeze(3) * A)
+    states = (delta * u).unsqueeze(3) * B.unsqueeze(4)
+    state = start
+    for added, kept_share in zip(states, decay, strict=True):
+        state = added.addcmul_(kept_share, state)
+    return states, decay
+
+
+def steps_first(x: Tensor) -> Tensor:
+    return x.permute(2, 0, 1, 3).contiguous()
+
+
+def steps_third(x: Tensor) -> Tensor:
+    return x.permute(1, 2, 0, 3).contiguous()
 
 
 def scan_log_depth(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
