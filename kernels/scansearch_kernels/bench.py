@@ -21,6 +21,7 @@ from torch import Tensor
 
 from scansearch_kernels import selective_scan
 from scansearch_kernels.bench_cases import SIZES, Size, arguments, check_accuracy
+from scansearch_kernels.bench_threads import line, threads_ms
 from scansearch_kernels.floor import Floor, processor
 from scansearch_kernels.hardware import instruction_set
 from scansearch_kernels.reference import scan_loop
@@ -30,6 +31,7 @@ from scansearch_kernels.validation import check_scan
 PASSES = ("forward", "forward+backward")
 OUTPUT_LIMIT, GRADIENT_LIMIT = 2e-6, 1e-5
 BASELINE_BYTES = 2**31
+THREAD_ROUNDS = 10
 
 
 def kernels(
@@ -51,7 +53,8 @@ def kernels(
 
     Returns:
         One object per size and pass: size, pass, shape, ours_ms, steps_per_s, floor_ms, floor_ratio (None if the
-        kernel is wrong or the floor implausible, with `refused` saying so), errors, baselines, and the machine.
+        kernel is wrong or the floor implausible, with `refused` saying so), errors, baselines, threads_ms (see
+        `bench_threads`), and the machine.
 
     Raises:
         ValueError: an unknown size.
@@ -73,12 +76,14 @@ def kernels(
         times = _best_times(size, floor, repeats)
         others = _baselines(size) if baselines else {}
         peak = peak_memory(name) if memory else None
+        ways = threads_ms(size, min(repeats, THREAD_ROUNDS))
         for which, seconds in zip(PASSES, times, strict=True):
             row: dict[str, Any] = {
                 "size": name, "pass": which, "shape": vars(size), "ours_ms": 1e3 * seconds,
                 "steps_per_s": size.work() / seconds, "floor_ms": None, "floor_ratio": None, **errors,
                 "baselines": {key: _baseline(ms, seconds) for key, ms in others.get(which, {}).items()},
-                "peak_extra_bytes": peak if which == PASSES[1] else None, **machine,
+                "peak_extra_bytes": peak if which == PASSES[1] else None,
+                "threads_ms": ways if which == PASSES[1] else None, **machine,
             }  # fmt: skip
             found.append(row)
     for row in found:  # the floor is the best of the whole session
@@ -115,6 +120,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
         if row["refused"]:
             lines.append(f"  no ratio: {row['refused']}")
+    lines += ["", f"{'size':12}{PASSES[1]} of one call (times as fast as one thread)"]
+    for row in rows:
+        if row["threads_ms"] is not None:
+            lines.append(f"{row['size']:12}{line(row['threads_ms'], row['threads'])}")
     return "\n".join(lines)
 
 

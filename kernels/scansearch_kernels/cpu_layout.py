@@ -92,8 +92,11 @@ def padded(tensor: Tensor | None, dtype: torch.dtype, scale: float = 1.0) -> Ten
     """A small parameter [..., dim] with its channels filled up with zeros to whole vectors."""
     if tensor is None:
         return None
-    dim = tensor.shape[-1]
-    room = torch.zeros(*tensor.shape[:-1], padded_dim(dim, dtype), dtype=dtype)
+    dim, wide = tensor.shape[-1], padded_dim(tensor.shape[-1], dtype)
+    if dim == wide:
+        tensor = tensor.to(dtype).contiguous()
+        return tensor if scale == 1.0 else tensor * scale
+    room = torch.zeros(*tensor.shape[:-1], wide, dtype=dtype)
     room[..., :dim] = tensor
     return room.mul_(scale) if scale != 1.0 else room
 

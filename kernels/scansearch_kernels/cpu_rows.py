@@ -22,6 +22,7 @@ from scansearch_kernels.vectors import (
 
 INT32, INT64, INT8 = np.int32(0), np.int64(0), np.int8(0)
 MARKED = np.int8(1)
+TILE = field.TILE
 
 
 @njit(forceinline=True)
@@ -128,14 +129,14 @@ def positive(p: Any, raw: Any, one: Any) -> Any:
 
 
 @njit(forceinline=True)
-def prefetch_row(row: Any, vectors: int, one: Any) -> None:
-    """Ask for the cache lines of so many vectors."""
-    for v in range(vectors):
+def prefetch_row(row: Any, one: Any) -> None:
+    """Ask for the cache lines of a tile's share of a row."""
+    for v in range(TILE):
         prefetch(row, v * lane_count(one))
 
 
 @njit(forceinline=True)
-def prefetch_target(row: Any, vectors: int, one: Any) -> None:
-    """Ask for the cache lines of so many vectors, to write to them."""
-    for v in range(vectors):
+def prefetch_target(row: Any, one: Any) -> None:
+    """Ask for the cache lines of a tile's share of a row, to write to them."""
+    for v in range(TILE):
         prefetch_to_write(row, v * lane_count(one))

@@ -43,7 +43,6 @@ from scansearch_kernels.vectors import (
     prefetch,
     put,
     spread,
-    total,
     totals,
     vload,
     vstore,
@@ -175,7 +174,7 @@ def _one_direction(
     dA = off(carry, TILE * even * lanes)
     sums = off(dA, TILE * even * lanes)  # of one chunk: gradients of B, then of C, [states, steps]
     nothing = off(sums, 2 * even * CHUNK)
-    addresses = at(address(off(nothing, even)), INT64)  # of B and C at each step
+    addresses = at(address(off(nothing, even + rank + rank % 2)), INT64)  # of B and C at each step
     odd = off(addresses, 2 * CHUNK)  # the same for the last of an odd number of states, paired with zeros
     pairs = at(address(off(odd, 2 * CHUNK)), one)
     gated = fixed(p, field.Z) != 0
@@ -193,7 +192,7 @@ def _one_direction(
     dC = off(at(fixed(p, field.DC), one), share * rows * states)
     dlow = off(at(fixed(p, field.DDELTA), one), share * rows * rank)
     fill(tape, 6 * CHUNK + 2 * TILE * even, one)
-    for n in range(even):
+    for n in range(even + rank):
         put(nothing, n, one - one)
     end = fixed(at(fixed(p, field.LENGTHS), INT64), k)
     chunks = (fixed(p, field.STEPS) + CHUNK - 1) // CHUNK
@@ -214,9 +213,9 @@ def _one_direction(
             put(addresses, t, address(nothing))
             put(addresses, CHUNK + t, address(nothing))
             if row >= 0:
-                prefetch_target(off(du, row * dim), vectors, one)
+                prefetch_target(off(du, row * dim), one)
                 if rank == 0:
-                    prefetch_target(off(ddelta, row * dim), vectors, one)
+                    prefetch_target(off(ddelta, row * dim), one)
                 put(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
                 put(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
             if states != even:
@@ -261,7 +260,7 @@ def _one_direction(
                     for m in range(n, min(n + 2, states)):
                         prefetch(saved, before + m * padded + v * lanes)
                     for earlier in range(ahead, min(ahead + pace, start)):
-                        _ask_for(p, b, k, earlier, first, vectors, one)
+                        _ask_for(p, b, k, earlier, first, one)
                     ahead += pace
                 spot = off(A, n * padded + v * lanes)
                 kept = off(saved, (chunk * states + n) * padded + v * lanes)
@@ -275,14 +274,14 @@ def _one_direction(
                     off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
                     A0, A1, h0, h1, where, column, steps, gated, one,
                 )  # fmt: skip
-                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), one)
+                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), 2, one)
                 spot = off(carry, (v * even + n) * lanes)
                 reverse_two(
                     off(deltas, here), off(inflows, here), off(outer, here), off(into_flow, here),
                     off(into_decay, here), tape, A0, A1, spot, off(spot, TILE * even * lanes),
                     where, column, steps, one,
                 )  # fmt: skip
-                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, n * CHUNK), one)
+                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, n * CHUNK), 2, one)
 
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
@@ -295,9 +294,10 @@ def _one_direction(
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
             position = row_at(p, field.WRITE, k, start + t)
-            low = tensor_row(p, field.DELTA, b, k, max(row, 0), one)
+            put(addresses, t, address(nothing))
             if row >= 0:
                 put(marks, row, MARKED)
+                put(addresses, t, address(tensor_row(p, field.DELTA, b, k, row, one)))
             for v in range(vectors):
                 left = count - v * lanes
                 place = (v * CHUNK + t) * lanes
@@ -305,6 +305,7 @@ def _one_direction(
                 change = (vload(into_decay, place) * natural + flow * u) * vload(slopes, place)
                 if fixed(p, field.BIAS) != 0:
                     vstore(dbiases, v * lanes, vload(dbiases, v * lanes) + change)
+                vstore(slopes, place, change)
                 back = flow * vload(deltas, place)
                 if fixed(p, field.SKIP) != 0:
                     vstore(dskips, v * lanes, vload(dskips, v * lanes) + dinner * u)
@@ -316,14 +317,21 @@ def _one_direction(
                     store_row(target, left, work, back, one)
                     if rank == 0:
                         store_row(off(ddelta, row * dim + v * lanes), left, work, change, one)
-                    for r in range(rank):
-                        spot = off(dlow, row * rank + r)
-                        put(spot, 0, get(spot, 0) + total(change * vload(weight, r * padded + v * lanes)))
-                        spot = off(dweight, r * padded + v * lanes)
-                        vstore(spot, 0, vload(spot, 0) + change * get(low, r))
                 if gated and position >= 0:
                     spot = off(gate_gradients, (position * vectors + v) * lanes)
                     vstore(spot, 0, vload(spot, 0) + vload(raw, place) * vload(results, place))
+        for r in range(rank):
+            fill(sums, CHUNK // lanes, one)
+            for v in range(vectors):
+                _low_rank(
+                    off(slopes, v * CHUNK * lanes), off(weight, r * padded + v * lanes),
+                    off(dweight, r * padded + v * lanes), addresses, r, tape, sums, steps, one,
+                )  # fmt: skip
+            for t in range(steps):
+                row = row_at(p, field.READ, k, start + t)
+                if row >= 0:
+                    spot = off(dlow, row * rank + r)
+                    put(spot, 0, get(spot, 0) + get(sums, t))
     target = off(at(fixed(p, field.DA), one), partial * states * padded + first)
     for v in range(vectors):
         for n in range(states):
@@ -332,23 +340,46 @@ def _one_direction(
 
 
 @njit(forceinline=True)
-def _add_totals(products: Any, sums: Any, one: Any) -> None:
-    """Sum the products of two states over the channels and add them to the sums of the chunk, step by step."""
+def _low_rank(
+    changes: Any,
+    weight: Any,
+    dweight: Any,
+    addresses: Any,
+    r: int,
+    tape: Any,
+    sums: Any,
+    steps: int,
+    one: Any,
+) -> None:
+    """Pass the gradient of delta before softplus on to one rank: of its weights, and summed over the channels."""
     lanes = lane_count(one)
-    for block in range(2 * CHUNK // lanes):
+    factor, gathered = vload(weight, 0), vload(dweight, 0)
+    for t in range(steps):
+        change = vload(changes, t * lanes)
+        gathered = gathered + change * get(at(get(addresses, t), one), r)
+        vstore(tape, t * lanes, change * factor)
+    vstore(dweight, 0, gathered)
+    _add_totals(tape, sums, 1, one)
+
+
+@njit(forceinline=True)
+def _add_totals(products: Any, sums: Any, chunks: int, one: Any) -> None:
+    """Sum products over the channels and add them to sums, step by step, for as many chunks of steps."""
+    lanes = lane_count(one)
+    for block in range(chunks * CHUNK // lanes):
         vstore(sums, block * lanes, vload(sums, block * lanes) + totals(off(products, block * lanes * lanes)))
 
 
 @njit(forceinline=True)
-def _ask_for(p: Any, b: int, k: int, step: int, first: int, vectors: int, one: Any) -> None:
+def _ask_for(p: Any, b: int, k: int, step: int, first: int, one: Any) -> None:
     """Prefetch what another step reads."""
     row = row_at(p, field.READ, k, step)
     position = row_at(p, field.WRITE, k, step)
     if row >= 0:
         prefetch(tensor_row(p, field.B, b, k, row, one), 0)
         prefetch(tensor_row(p, field.C, b, k, row, one), 0)
-        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), vectors, one)
+        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), one)
         if fixed(p, field.RANK) == 0:
-            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), vectors, one)
+            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), one)
     if position >= 0:
-        prefetch_row(off(tensor_row(p, field.DY, b, k, position, one), first), vectors, one)
+        prefetch_row(off(tensor_row(p, field.DY, b, k, position, one), first), one)

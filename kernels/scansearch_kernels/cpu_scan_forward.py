@@ -131,7 +131,7 @@ def _one_direction(
             source = off(tensor_row(p, field.U, b, k, max(row, 0), one), first)
             position = row_at(p, field.WRITE, k, start + t)
             if position >= 0:
-                prefetch_target(off(image, position * dim), vectors, one)
+                prefetch_target(off(image, position * dim), one)
             put(addresses, t, address(nothing))
             put(addresses, CHUNK + t, address(nothing))
             if row >= 0:
@@ -157,7 +157,7 @@ def _one_direction(
             n = 0
             while n < states:
                 for later in range(ahead, min(ahead + pace, end)):
-                    _ask_for(p, b, k, later, first, vectors, one)
+                    _ask_for(p, b, k, later, first, one)
                 ahead += pace
                 if fixed(p, field.KEEP) != 0:
                     for m in range(n, min(n + 4, states)):
@@ -189,12 +189,12 @@ def _one_direction(
 
 
 @njit(forceinline=True)
-def _ask_for(p: Any, b: int, k: int, step: int, first: int, vectors: int, one: Any) -> None:
+def _ask_for(p: Any, b: int, k: int, step: int, first: int, one: Any) -> None:
     """Prefetch what a later step reads."""
     row = row_at(p, field.READ, k, step)
     if row >= 0:
         prefetch(tensor_row(p, field.B, b, k, row, one), 0)
         prefetch(tensor_row(p, field.C, b, k, row, one), 0)
-        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), vectors, one)
+        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), one)
         if fixed(p, field.RANK) == 0:
-            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), vectors, one)
+            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), one)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from scansearch_kernels import bench, bench_cases
+from scansearch_kernels import bench, bench_cases, bench_threads
 from scansearch_kernels.bench_cases import SIZES, Size, arguments, orders
 from scansearch_kernels.floor import Floor
 
@@ -33,8 +33,12 @@ def test_rows_hold_time_floor_errors_and_baselines(monkeypatch: pytest.MonkeyPat
         assert row["output_error"] < 2e-6
         assert row["gradient_error"] < 1e-5
         assert set(row["baselines"]) == ({"reference loop"} if row["pass"] == "forward" else {"mambapy"})
+        ways = row["threads_ms"]
+        assert (ways is None) == (row["pass"] == "forward")
+        assert ways is None or (ways.keys() == {"one", "all", "callers"} and min(ways.values()) > 0)
     assert json.loads(json.dumps(rows)) == rows
     assert "small_shared" in bench.table(rows)
+    assert "Python threads at once" in bench.table(rows)
 
 
 @pytest.mark.usefixtures("small")
@@ -95,3 +99,19 @@ def test_the_baseline_with_copies_computes_the_same_gradients() -> None:
         expected = torch.autograd.grad(bench.selective_scan(**given, backend="reference"), leaves, dy)
         for theirs, ours in zip(seen, expected, strict=True):
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
+
+
+def test_the_threads_of_torch_are_given_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        bench_threads.threads_ms(SMALL["small"], 1)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_ratios_of_threads_are_to_one_thread() -> None:
+    text = bench_threads.line({"one": 30.0, "all": 20.0, "callers": 60.0}, 2)
+    assert "2 threads 20.00 ms (1.50x)" in text
+    assert "at once 60.00 ms a call (0.50x)" in text
