@@ -12,6 +12,9 @@ from torch import Tensor
 from scansearch.errors import InputError
 from scansearch.yaml_io import Numbers, StrictModel
 
+# Of ImageNet's channels, as everywhere in timm.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class Augment(StrictModel):
     """What is done to an image before it becomes a tensor.
@@ -65,6 +68,8 @@ def image_transforms(
             color_jitter=augment.color_jitter or None,
             auto_augment=augment.policy,
             interpolation=augment.interpolation,
+            mean=MEAN,
+            std=DEVIATION,
         )
     except (AssertionError, ValueError, KeyError, IndexError) as error:
         raise InputError(
@@ -72,4 +77,12 @@ def image_transforms(
             f"augmix-m3, original, v0) {error}"
         ) from None
     plain = "bicubic" if augment.interpolation == "random" else augment.interpolation
-    return training, create_transform(shape, is_training=False, interpolation=plain, crop_pct=augment.crop)
+    evaluating = create_transform(
+        shape,
+        is_training=False,
+        interpolation=plain,
+        crop_pct=augment.crop,
+        mean=MEAN,
+        std=DEVIATION,
+    )
+    return training, evaluating

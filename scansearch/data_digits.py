@@ -50,6 +50,8 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
         train=Split(len(train), shifted, augments=True),
         validation=clean(validation),
         test=clean(test),
+        mean=(float(mean),),
+        deviation=(float(deviation),),
         baseline=raw_pixels,
     )
 

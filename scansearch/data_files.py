@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scansearch.augment import Augment, image_transforms
+from scansearch.augment import DEVIATION, MEAN, Augment, image_transforms
 from scansearch.data_types import BrokenImage, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError, MissingExtra
 
@@ -238,6 +238,8 @@ def _assemble(
         train=train.split(augmented, augments=True),
         validation=parts["validation"].split(plain),
         test=parts["test"].split(plain),
+        mean=MEAN,
+        deviation=DEVIATION,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scansearch.augment import Augment, image_transforms
+from scansearch.augment import DEVIATION, MEAN, Augment, image_transforms
 from scansearch.data_files import Pictures
 from scansearch.data_types import ImageData
 from scansearch.errors import InputError
@@ -49,4 +49,6 @@ def read(argument: str, size: tuple[int, int], augment: Augment) -> ImageData:
         train=made["train"].split(augmented, augments=True),
         validation=made["validation"].split(plain),
         test=made["test"].split(plain),
+        mean=MEAN,
+        deviation=DEVIATION,
     )

@@ -66,6 +66,8 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
         train=split("train"),
         validation=split("validation"),
         test=split("test"),
+        mean=(float(mean),),
+        deviation=(float(deviation),),
     )
 
 

@@ -95,6 +95,8 @@ class ImageData:
         channels: channels of an image.
         image_size: (height, width) in pixels.
         train, validation, test: disjoint splits.
+        mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
+            what they were divided by.
         baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
     """
 
@@ -105,6 +107,8 @@ class ImageData:
     train: Split
     validation: Split
     test: Split
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
     baseline: Callable[[], tuple[str, float]] | None = None
 
     @property

@@ -244,6 +244,8 @@ class _Training:
         notes = {
             "data": self.config.data,
             "classes": list(self.data.classes),
+            "mean": self.data.mean,
+            "std": self.data.deviation,
             "epoch": event.epoch,
             "validation_accuracy": event.metrics["validation_accuracy"],
             "seed": self.config.seed,

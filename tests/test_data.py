@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from scansearch.data import Augment, EpochBatches, evaluation_batches, load_data, training_batches
 from scansearch.errors import InputError, MissingExtra, RunStopped
@@ -32,6 +33,16 @@ def test_digits_is_split_into_disjoint_stratified_parts(digits):
         assert not images & seen
         seen |= images
     assert digits.train.read(0)[0].shape == (1, 28, 28)
+
+
+def test_what_was_subtracted_and_divided_by_is_told(digits):
+    blank = -digits.mean[0] / digits.deviation[0]
+    brightest = (1 - digits.mean[0]) / digits.deviation[0]
+    pixels = torch.stack([digits.test.read(i)[0] for i in range(20)])
+    assert float(pixels.min()) == pytest.approx(blank, abs=1e-5)
+    assert float(pixels.max()) == pytest.approx(brightest, abs=1e-5)
+    made = load_data("fake:8x8:2", image_size=8)
+    assert (made.mean, made.deviation) == (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 def test_digits_baseline_is_measured_on_the_test_split(digits):

@@ -51,10 +51,7 @@ def config(source: Source) -> dict[str, Any]:
         "crop_pct": 1.0,
         "num_classes": model.num_classes,
     }
-    if model.in_chans == 3:
-        settings |= {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD)}
-    else:  # images that come normalised already, as those of the digits do
-        settings |= {"mean": [0.0] * model.in_chans, "std": [1.0] * model.in_chans}
+    settings |= normalization(source)
     return {
         "architecture": source.genotype.family,
         "num_classes": model.num_classes,
@@ -66,6 +63,20 @@ def config(source: Source) -> dict[str, Any]:
         },
         "pretrained_cfg": settings,
     }
+
+
+def normalization(source: Source) -> dict[str, list[float]]:
+    """What timm is to subtract and divide by: as in the training, where the weight file tells.
+
+    Else ImageNet's figures for three channels, and none for others: images must then come normalised.
+    """
+    told = {key: source.notes.get(key) for key in ("mean", "std")}
+    channels = source.model.in_chans
+    if all(isinstance(value, list) and len(value) == channels for value in told.values()):
+        return {key: [float(number) for number in value or ()] for key, value in told.items()}
+    if channels == 3:
+        return {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD)}
+    return {"mean": [0.0] * channels, "std": [1.0] * channels}
 
 
 def figures(source: Source) -> dict[str, str]:

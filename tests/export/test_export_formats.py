@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -87,6 +88,24 @@ def test_timm_reads_the_hub_folder(family: str, genotypes: dict[str, Path], tmp_
         "README.md",
         "model.safetensors",
     }
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ({"mean": [0.3], "std": [0.4]}, {"mean": [0.3], "std": [0.4]}),
+        ({"mean": None, "std": None}, {"mean": [0.0], "std": [1.0]}),
+        ({"mean": [0.3, 0.3], "std": [0.4]}, {"mean": [0.0], "std": [1.0]}),
+    ],
+)
+def test_the_hub_folder_tells_how_its_images_are_normalised(
+    notes: dict[str, Any], expected: dict[str, Any], genotypes: dict[str, Path]
+) -> None:
+    source = dataclasses.replace(load_source(genotypes["local_vim"], **SIZES), notes=notes)
+    config = hub.config(source)["pretrained_cfg"]
+    assert {"mean": config["mean"], "std": config["std"]} == expected
+    three = load_source(genotypes["local_vim"], num_classes=4)
+    assert hub.config(three)["pretrained_cfg"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
 
 
 def test_fresh_weights_come_from_the_seed(genotypes: dict[str, Path]) -> None:
