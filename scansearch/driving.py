@@ -123,7 +123,9 @@ class Job:
                         on_epoch(event)
                     if self.accelerator.is_main_process:
                         self._write(event)
-                    self.log_broken(step)
+                    # Not at checkpoints: each process has its own clock, and may take one where others do not.
+                    if isinstance(event, engine.StepDone | engine.EpochDone):
+                        self.log_broken(step)
                     self.observe(event)
                     if isinstance(event, engine.StopRequested):
                         raise Interrupted(
