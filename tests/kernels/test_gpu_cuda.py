@@ -138,7 +138,7 @@ def test_a_whole_model_under_autocast(name: str, compiled: bool) -> None:
     import scansearch.models
 
     assert scansearch.models is not None
-    model = timm.create_model(name, num_classes=10).to(DEVICE)
+    model = timm.create_model(name, num_classes=10).to(DEVICE).eval()
     run = torch.compile(model) if compiled else model
     images = torch.randn(2, 3, 224, 224, device=DEVICE)
     with torch.autocast(DEVICE, dtype=torch.bfloat16):
