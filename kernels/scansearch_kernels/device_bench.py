@@ -1,4 +1,4 @@
-"""Times the scan at the published sizes on one device, beside its floor and what a user would run instead.
+"""Times scan and merge at the published sizes on one device, beside its floor and what a user would run instead.
 
 Run as `python -m scansearch_kernels.device_bench [--device cuda] [--json]`. Floors come from rates measured in
 the same run. Before a size is timed its result is compared with the reference on one image; a wrong kernel
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scansearch_kernels import available_backends, gpu_rates, selective_scan
 from scansearch_kernels.gpu_rates import milliseconds
+from scansearch_kernels.merge_bench import merge_times
 from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -161,6 +162,7 @@ def bench(
                 scaled = {key: value * batch / images for key, value in theirs.items()}
                 row |= {f"{opponent}_{key}": value for key, value in scaled.items()}
                 row[f"times_faster_than_{opponent}"] = scaled["both_ms"] / row["both_ms"]
+        row |= merge_times(size, batch, dtype, device, measured["bytes"], TOLERANCE[dtype], repeats)
         rows.append(row)
         tell(line(row))
     return {"device": name, "torch": torch.__version__, "rates": measured, "sizes": rows}
@@ -177,7 +179,12 @@ def line(row: dict[str, Any]) -> str:
     for opponent in OPPONENTS:
         if f"times_faster_than_{opponent}" in row:
             text += f"  {row[f'times_faster_than_{opponent}']:.1f}x faster than {opponent}"
-    return text
+    if not row["merge_correct"]:
+        return f"{text}  merge WRONG: off by {row['merge_error']:.1e}, not timed"
+    return (
+        f"{text}  merge {row['merge_ms']:.3f} ms ({row['merge_over_floor']:.2f}x floor,"
+        f" {row['merge_times_faster_than_plain']:.1f}x faster than plain torch)"
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from scansearch_kernels import device_bench, gpu_rates
+from scansearch_kernels import device_bench, gpu_rates, merge_bench
 from scansearch_kernels.published_sizes import LayerSize
 
 SMALL = (
-    LayerSize("own tokens", 2, 49, 49, 16, 3, True, states=4),
+    LayerSize("own tokens", 2, 49, 49, 16, 3, True, states=4, merges=((True, True),)),
     LayerSize("shared tokens", 2, 49, 49, 16, 3, False, states=4),
 )
 
@@ -27,6 +27,9 @@ def test_every_size_is_measured_beside_its_floor_and_the_reference() -> None:
         assert row["both_over_floor"] == pytest.approx(row["both_ms"] / row["both_floor_ms"])
         assert row["times_faster_than_reference"] == pytest.approx(row["reference_both_ms"] / row["both_ms"])
         assert row["w7_over_h"] == pytest.approx(row["w7_both_ms"] / row["both_ms"])
+        assert row["merge_correct"]
+        assert row["merge_over_floor"] == pytest.approx(row["merge_ms"] / row["merge_floor_ms"])
+    assert all("merge" in line and "WRONG" not in line for line in told)
 
 
 def test_a_wrong_kernel_gets_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +42,14 @@ def test_a_wrong_kernel_gets_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not row["correct"]
     assert "both_ms" not in row
     assert "WRONG" in device_bench.line(row)
+
+
+def test_a_wrong_merge_gets_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    means, total = merge_bench.FUSED
+    monkeypatch.setattr(merge_bench, "FUSED", (means, lambda *parts: 2 * total(*parts)))
+    found = merge_bench.merge_times(SMALL[0], 2, torch.float32, "cpu", 1e9, 1e-4, 1)
+    assert not found["merge_correct"]
+    assert "merge_ms" not in found
 
 
 def test_the_window_order_is_the_projects_own() -> None:
