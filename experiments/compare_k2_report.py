@@ -99,7 +99,7 @@ def page(found: DataFrame, trained: Means) -> str:
         "",
         f"Two directions in each of two layers, the task and recipe of [vim8-bench](vim8_bench.md): {len(trained)} "
         f"genotypes, {' to '.join(map(str, counts))} trainings each. The searches are those of "
-        "[strategies.md](strategies.md); `topk`, `spos` and `fair` compute k branches at a time, so they searched again.",
+        "[strategies.md](strategies.md); `topk`, `spos` and `fair` compute k branches a step, so they searched again.",
         "",
         "| genotypes from | number | test NLL (nats) | accuracy % | tau | genotypes |",
         "|---|---|---|---|---|---|",
