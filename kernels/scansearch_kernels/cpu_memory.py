@@ -2,7 +2,7 @@
 
 The C library hands tensors above 32 MiB back to the system when they are freed, and the next one starts on pages that
 the system has yet to clear, one by one as they are touched. Where the system leaves it to the program
-(`transparent_hugepage` at `madvise`), large results are put on pages of 2 MiB: one five-hundredth of the interrupts.
+(`transparent_hugepage` at `madvise`), large results are put on pages of 2 MiB: one five-hundredth of the faults.
 It is advice only: who owns the memory, and when it goes back, stays as it is. numpy does the same to its arrays.
 """
 
@@ -20,7 +20,7 @@ LEAST_BYTES = 4 * 2**20  # below that a tensor holds too few whole huge pages
 
 def empty(*shape: int, dtype: torch.dtype) -> Tensor:
     """An uninitialised contiguous tensor, on huge pages where it is large and the system has them."""
-    room = torch.empty(*shape, dtype=dtype)
+    room = torch.empty(shape, dtype=dtype)
     advise = _advise()
     if advise is not None and room.nbytes >= LEAST_BYTES:
         start = -(-room.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -70,7 +70,7 @@ SIZES = {  # kernels as they are used: batch, rows, dim, states, directions
     "vim_k8": (8, 196, 384, 16, 8),
     "vmamba1": (2, 3136, 192, 16, 4),
     "micro": (64, 196, 64, 8, 8),
-    "micro_128": (64, 196, 128, 16, 8),
+    "micro_128": (16, 196, 128, 16, 8),  # a quarter of the batch: the reference keeps every state
     "tiny": (64, 64, 64, 16, 8),
 }
 
@@ -81,7 +81,7 @@ def test_accuracy_at_the_sizes_of_the_benchmark(name: str) -> None:
     batch, rows, dim, states, directions = SIZES[name]
     compare(
         ScanCase(
-            batch=min(batch, 4), rows=rows, dim=dim, states=states, directions=directions,
+            batch=batch, rows=rows, dim=dim, states=states, directions=directions,
             read="order", shared_u=name == "vmamba1", gate=name != "vmamba1",
         ),
         torch.float32,
