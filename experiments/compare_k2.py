@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from baseline_genotypes import CANDIDATES, Layers, drawn, fixed
 from vim8_bench import append_line, results, train_genotype
 
@@ -27,29 +28,29 @@ RANDOM = 12
 Job = tuple[Layers, int]
 
 
-def own_scores(search: dict[str, Any]) -> list[list[float]]:
-    """The scores by which the strategy itself selects at k = 2, one list per layer."""
+def own_scores(search: dict[str, Any]) -> np.ndarray:
+    """[layers, candidates]: the scores by which the strategy itself selects.
+
+    For evolution what each direction adds to the score of a sub-network with inherited weights, the other layer
+    being averaged over, which is the additive model of :meth:`scansearch.evolution.Evolution.marginal_scores`.
+    """
     from scansearch.search.strategies import STRATEGIES
 
     selection = STRATEGIES[search["strategy"]].selection
-    scores: list[list[float]] = search["scores"]["gates" if selection == "magnitude" else selection]
-    return scores
+    if selection == "evolution":
+        losses = np.array(search["inherited_loss"])
+        return -np.stack([losses.mean(1), losses.mean(0)])
+    return np.array(search["scores"]["gates" if selection == "magnitude" else selection])
 
 
 def choice(search: dict[str, Any]) -> Layers:
-    """The two best directions of each layer, or the genotype that evolution found."""
-    if "evolved" in search:
-        return tuple(tuple(layer) for layer in search["evolved"])
-    best = [sorted(range(len(row)), key=row.__getitem__)[-2:] for row in own_scores(search)]
-    return tuple(tuple(CANDIDATES[i] for i in sorted(layer)) for layer in best)
+    """The two best directions of each layer."""
+    best = np.sort(np.argsort(own_scores(search), axis=1)[:, -2:])
+    return tuple(tuple(CANDIDATES[i] for i in layer) for layer in best)
 
 
 def searches(path: Path = SCORES) -> list[dict[str, Any]]:
-    """The searches that count at k = 2: those made for it, and those that do not depend on k."""
-    from search_strategies import DEPENDS_ON_K
-
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [row for row in rows if row["k"] == (2 if row["strategy"] in DEPENDS_ON_K else 1)]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def all_jobs(seeds: int, scores: Path) -> list[Job]:

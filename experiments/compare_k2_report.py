@@ -32,9 +32,11 @@ def mean_nll(trained: Means, layers: Layers) -> float:
     return float(trained[layers]["test_nll"].mean())
 
 
-def summed(scores: list[list[float]], layers: Layers) -> float:
+def summed(scores: np.ndarray, layers: Layers) -> float:
     return sum(
-        row[CANDIDATES.index(name)] for row, layer in zip(scores, layers, strict=True) for name in layer
+        float(row[CANDIDATES.index(name)])
+        for row, layer in zip(scores, layers, strict=True)
+        for name in layer
     )
 
 
@@ -99,7 +101,7 @@ def page(found: DataFrame, trained: Means) -> str:
         "",
         f"Two directions in each of two layers, the task and recipe of [vim8-bench](vim8_bench.md): {len(trained)} "
         f"genotypes, {' to '.join(map(str, counts))} trainings each. The searches are those of "
-        "[strategies.md](strategies.md); `topk`, `spos` and `fair` compute k branches a step, so they searched again.",
+        "[strategies.md](strategies.md), of which the two best directions of each layer were taken.",
         "",
         "| genotypes from | number | test NLL (nats) | accuracy % | tau | genotypes |",
         "|---|---|---|---|---|---|",

@@ -2,10 +2,10 @@
 
     python experiments/search_strategies.py --processes 2 --seeds 3
 
-One line per search is appended to results/strategy_scores.jsonl: the gates, the perturbation scores and, at k = 1, the
-validation loss of all 64 sub-networks with inherited weights. Strategies that compute k branches at a time are
-searched for k = 2 as well; the search of the others does not depend on k. Resumable; seeds are the outer loop.
-`strategies_report.py` looks up in the benchmark what the scores are worth; `compare_k2.py` trains what they choose.
+One line per search is appended to results/strategy_scores.jsonl: the gates, the perturbation scores and the validation
+loss of all 64 sub-networks with inherited weights. Strategies that sample compute one branch at a time. Resumable;
+seeds are the outer loop. `strategies_report.py` looks up in the benchmark what the scores are worth, and
+`compare_k2.py` trains what they choose at k = 2.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ EPOCHS = {"topk": 8, "spos": 8, "gdas": 4, "localmamba": 2, "fair": 2, "darts": 
 VALIDATION_STRIDE = 6  # scores use every sixth of the 2,400 validation canvases
 # Cheap searches first, so that an interrupted run holds as many strategies as possible.
 ORDER = ("topk", "spos", "gdas", "localmamba", "fair", "darts", "darts2")
-DEPENDS_ON_K = ("topk", "spos", "fair")
-EVALUATIONS = 100  # of the 784 sub-networks at k = 2, by evolution
-Job = tuple[str, int, int]
+Job = tuple[str, int]
 
 
 def all_jobs(seeds: int, strategies: list[str]) -> list[Job]:
-    """Every (strategy, k, seed), seed by seed."""
-    kinds = [(name, 1) for name in strategies] + [(name, 2) for name in strategies if name in DEPENDS_ON_K]
-    return [(name, k, seed) for seed, (name, k) in itertools.product(range(seeds), kinds)]
+    """Every (strategy, seed), seed by seed."""
+    return [(name, seed) for seed, name in itertools.product(range(seeds), strategies)]
 
 
 def done_jobs(path: Path) -> set[Job]:
@@ -43,7 +40,7 @@ def done_jobs(path: Path) -> set[Job]:
     if not path.exists():
         return set()
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return {(row["strategy"], row["k"], row["seed"]) for row in map(json.loads, whole.splitlines())}
+    return {(row["strategy"], row["seed"]) for row in map(json.loads, whole.splitlines())}
 
 
 def search(job: Job) -> str:
@@ -54,19 +51,18 @@ def search(job: Job) -> str:
 
     from scansearch import engine
     from scansearch.data import Split, load_data
-    from scansearch.evolution import evolve
     from scansearch.search.config import search_config
     from scansearch.search.loop import SearchTask
     from scansearch.selection import magnitude, perturbation
     from scansearch.spaces import load_space
 
     torch.set_num_threads(1)
-    strategy, k, seed = job
+    strategy, seed = job
     data = load_data("translated-digits", image_size=10)
     config = search_config(
         space="vim8-bench",
         data="translated-digits",
-        k=k,
+        k=1,
         strategy=strategy,
         epochs=EPOCHS[strategy],
         seed=seed,
@@ -89,28 +85,17 @@ def search(job: Job) -> str:
     }
     if learns:
         scores["gates"] = magnitude(task.relaxation, task.supernet.alphas)
-    found: dict[str, Any] = {
+    first, second = task.supernet.candidates
+    inherited = [[task.validation_loss(task.supernet.subnetwork([[a], [b]])) for b in second] for a in first]
+    found = {
         "strategy": strategy,
-        "k": k,
         "seed": seed,
         "seconds": round(seconds, 1),
         "validation_accuracy": round(supernet["accuracy"], 3),
+        "scores": {name: _rounded(rows) for name, rows in scores.items()},
+        "inherited_loss": _rounded(inherited),
     }
-    first, second = task.supernet.candidates
-    if k == 1:
-        losses = [[task.validation_loss(task.supernet.subnetwork([[a], [b]])) for b in second] for a in first]
-        found["inherited_loss"] = _rounded(losses)
-    elif task.config.selection == "evolution":
-        evolution = evolve(
-            task.supernet.candidates,
-            lambda layers: task.validation_loss(task.supernet.subnetwork(layers)),
-            k=k,
-            evaluations=EVALUATIONS,
-            seed=seed,
-        )
-        found["evolved"] = evolution.best.layers
-        scores["evolution"] = evolution.marginal_scores()
-    return json.dumps(found | {"scores": {name: _rounded(rows) for name, rows in scores.items()}})
+    return json.dumps(found)
 
 
 def _rounded(rows: Any) -> list[list[float]]:

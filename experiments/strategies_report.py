@@ -165,8 +165,7 @@ def main() -> None:
     for row in means.itertuples():
         nll[NAMES.index(row.layer_1), NAMES.index(row.layer_2)] = row.mean
     lines = (RESULTS / "strategy_scores.jsonl").read_text(encoding="utf-8").splitlines()
-    searches = [search for search in map(json.loads, lines) if search["k"] == 1]
-    found, others = look_up(searches, nll), baselines(nll)
+    found, others = look_up([json.loads(line) for line in lines], nll), baselines(nll)
     write_text(RESULTS / "strategies.csv", found.to_csv(index=False, float_format="%.4f"))
     write_figure(RESULTS / "strategies.png", figure(found, others))
     write_text(RESULTS / "strategies.md", page(found, others, len(means), len(table)))

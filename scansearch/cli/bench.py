@@ -164,5 +164,5 @@ def _device_kernels(
     )
     if as_json:
         typer.echo(json.dumps(found, indent=1))
-    if not all(row["correct"] for row in found["sizes"]):
+    if not all(row["correct"] and row["merge_correct"] for row in found["sizes"]):
         raise typer.Exit(1)
