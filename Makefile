@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -e '.[dev,dense,onnx]'
+	$(BIN)/python -m pip install --quiet -e '.[dev,dense,hf,onnx]'
 	touch $@
 
 clean:
