@@ -21,8 +21,8 @@ from typing import Any
 from vim8_bench import append_line, results
 
 RESULTS = Path(__file__).resolve().parent / "results" / "strategy_scores.jsonl"
-# Of 300 steps each. About equal computing time: a step of all eight branches costs as much as four of one branch,
-# a second step for the alphas doubles it, and darts2 makes three more; so darts2 gets 2.5 times its share.
+# Of 300 steps each. Roughly equal computing time: a step of all eight branches costs as much as four of one branch,
+# a second step for the alphas doubles it, and darts2 makes three more, which leaves it a step above its share.
 EPOCHS = {"topk": 8, "spos": 8, "gdas": 4, "localmamba": 2, "fair": 2, "darts": 1, "darts2": 1}
 VALIDATION_STRIDE = 6  # scores use every sixth of the 2,400 validation canvases
 # Cheap searches first, so that an interrupted run holds as many strategies as possible.
