@@ -67,7 +67,7 @@ def compared(trained: Means) -> DataFrame:
 def figure(found: DataFrame) -> Figure:
     """Mean test NLL of every proposed genotype, by where it comes from."""
     names = list(dict.fromkeys(found["source"]))
-    picture = Figure(figsize=(8, 4), layout="constrained")
+    picture = Figure(figsize=(8, 4.4), layout="constrained")
     axis = picture.subplots()
     for place, name in enumerate(names):
         rows = found[found["source"] == name]
