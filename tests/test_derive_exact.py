@@ -54,6 +54,16 @@ def test_random_figures_reach_the_objective_of_brute_force(instance):
         assert totals[measure] <= limit
 
 
+def test_costs_far_below_the_largest_still_count_in_the_smallest_feasible_value():
+    candidates = [["h", "v", "w2", "w7"]]
+    costs = make_costs(candidates, [[1.0, 1e-39, 0.0, 2e-39]])
+    preferences = make_preferences(candidates, [[0.1, 0.5, 0.2, 0.2]])
+    genotype = derive(preferences, k=1, costs=costs, max_flops=0.0, space=make_space(candidates))
+    assert genotype.layers == (("w2",),)
+    with pytest.raises(InputError, match="smallest feasible value is 1e-39"):
+        derive(preferences, k=2, costs=costs, max_flops=0.0, space=make_space(candidates))
+
+
 @settings(max_examples=100, deadline=None)
 @given(instances(st.integers(0, 5)), st.floats(0.2, 1.0))
 def test_infeasible_budgets_are_told_with_the_smallest_feasible_value(instance, factor):

@@ -84,12 +84,11 @@ def cheapest_total(task: Task, measure: str) -> float:
     Raises:
         InputError: the budgets cannot be met.
     """
-    tables = {name: _Steps.of(task, task.tables[name].table) for name in {measure, *task.budgets}}
-    values = [-row for row in tables[measure].rows]
-    chosen: Chosen = _without_limits(task, [values])
+    chosen: Chosen = _without_limits(task, [[-row for row in _ranks(task, measure)]])
     if not task.kept(chosen):
+        tables = {name: _Steps.of(task, task.tables[name].table) for name in {measure, *task.budgets}}
         problem, measures = _problem(task, tables)
-        choice = maximise(problem, values)
+        choice = maximise(problem, [-row for row in tables[measure].rows])
         if choice is None:
             raise InputError(_cannot_together(task, measures))
         chosen = choice.chosen
@@ -99,6 +98,13 @@ def cheapest_total(task: Task, measure: str) -> float:
 def dearest_total(task: Task, measure: str) -> float:
     """The largest total of ``measure`` that any choice has, budgets aside."""
     return task.total(measure, _without_limits(task, [_Steps.of(task, task.tables[measure].table).rows]))
+
+
+def _ranks(task: Task, measure: str) -> list[Integers]:
+    """The place of each item's exact cost among all of them, 0 for the cheapest: figures below a step count too."""
+    rows = [np.array(row, dtype=float) for row in task.per_item(task.tables[measure].table)]
+    known = np.unique(np.concatenate(rows))
+    return [np.searchsorted(known, row).astype(np.int64) for row in rows]
 
 
 def _without_limits(task: Task, levels: Sequence[Sequence[Integers]]) -> list[NDArray[np.bool_]]:
