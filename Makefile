@@ -22,7 +22,7 @@ tests: $(VENV)/.installed-dev
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 notebooks: $(VENV)/.installed-dev
-	$(BIN)/pytest --nbmake --nbmake-timeout=120 notebooks
+	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/pytest -m long

@@ -77,6 +77,10 @@ def diagnose(
                 f"(margin {margin:.4f}, noise {noise:.4f}); more epochs, or several seeds and "
                 "`scansearch derive RUN RUN ...`, would tell"
             )
+    if preferences.selection == "magnitude" and len(epochs) < _RECENT_EPOCHS:
+        warnings.append(
+            f"too few epochs to tell the margins from noise ({len(epochs)}; at least {_RECENT_EPOCHS} are needed)"
+        )
     gaps = {name: supernet[name] - subnetwork[name] for name in ("loss", "accuracy")}
     if gaps["accuracy"] > 20:
         warnings.append(

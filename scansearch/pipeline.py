@@ -15,7 +15,7 @@ from scansearch.costing import full_flops, space_costs
 from scansearch.data import ImageData, load_data
 from scansearch.derive import derive
 from scansearch.diagnostics import Diagnosis, diagnose
-from scansearch.driving import Job, Observer, Warned
+from scansearch.driving import Job, Observer, Warned, interruptible
 from scansearch.errors import InputError
 from scansearch.forecast import Forecast, check_memory, describe, forecast
 from scansearch.genotype import Genotype
@@ -198,6 +198,10 @@ class _Job:
 
     def finish(self) -> JobResult:
         """Search, then derive, score on the test split, and write the result."""
+        with interruptible(self.run.folder, "run"):
+            return self._finish()
+
+    def _finish(self) -> JobResult:
         searched = self.search()
         if searched.evolution is not None:
             genotype = self._evolved(searched.evolution, searched.preferences)
@@ -242,7 +246,6 @@ class _Job:
         from scansearch.plots import preferences_figure, trajectories_figure
 
         folder = self.run.folder
-        result.genotype.save(folder / "genotype.yaml")
         runs.write_figure(
             folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
         )
@@ -258,3 +261,4 @@ class _Job:
         }
         runs.write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         runs.write_text(folder / "summary.md", summary_markdown(result, self.config))
+        result.genotype.save(folder / "genotype.yaml")  # last: with it the run counts as finished

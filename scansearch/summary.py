@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,22 +26,23 @@ def genotype_line(result: JobResult) -> str:
 
 def next_commands(result: JobResult) -> list[str]:
     """What a user would type next, most likely first."""
-    folder = result.run.folder
-    fewer = max(1, result.genotype.directions_per_layer[0] - 1)
+    folder = shlex.quote(str(result.run.folder))
+    fewer = result.genotype.directions_per_layer[0] - 1
     return [
         f"scansearch train {folder}",
-        f"scansearch derive {folder} --k {fewer}",
-        f"scansearch costs {folder / 'genotype.yaml'}",
+        *([f"scansearch derive {folder} --k {fewer}"] if fewer else []),
+        f"scansearch costs {shlex.quote(str(result.run.folder / 'genotype.yaml'))}",
     ]
 
 
 def summary_markdown(result: JobResult, config: SearchConfig) -> str:
     """The summary of a finished run as Markdown."""
     genotype, preferences = result.genotype, result.preferences
+    epochs = len(result.run.metrics("epoch"))
     lines = [
         f"# {preferences.space}/{preferences.variant}, strategy {config.strategy}, seed {config.seed}",
         "",
-        f"Supernet on `{config.data}` after {config.epochs} epochs: test accuracy {result.test_accuracy:.2f} %, "
+        f"Supernet on `{config.data}` after {epochs} epochs: test accuracy {result.test_accuracy:.2f} %, "
         f"validation accuracy {result.validation_accuracy:.2f} %.",
     ]
     if result.baseline is not None:

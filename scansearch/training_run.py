@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scansearch import __version__, engine, runs
 from scansearch.costing import FULL, full_flops
 from scansearch.data import ImageData, load_data
-from scansearch.driving import Job, Observer
+from scansearch.driving import Job, Observer, interruptible
 from scansearch.errors import InputError
 from scansearch.evaluation import Evaluation, evaluate_model
 from scansearch.forecast import check_memory, describe, forecast
@@ -197,6 +197,10 @@ class _Training:
 
     def finish(self) -> TrainResult:
         """Train, then score the best weights and write the result."""
+        with interruptible(self.run.folder, "train"):
+            return self._finish()
+
+    def _finish(self) -> TrainResult:
         config, task = self.config, self.task
         job = Job(
             run=self.run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from scansearch.summary import human
@@ -31,9 +32,9 @@ def training_lines(result: TrainResult) -> list[str]:
 
 def next_commands(result: TrainResult) -> list[str]:
     """What a user would type next."""
-    folder = result.run.folder
+    folder = shlex.quote(str(result.run.folder))
     return [
-        f"scansearch evaluate {folder} --data {result.config.data}",
+        f"scansearch evaluate {folder}",
         f"scansearch export {folder} --format standalone --out model.py",
     ]
 

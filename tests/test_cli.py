@@ -233,6 +233,13 @@ def test_an_interrupted_run_resumes_where_it_was_and_ends_the_same(number, code,
 # --- lists, help, start-up ---
 
 
+def test_without_a_command_there_is_help_and_no_error(capsys):
+    code, out, err = call(capsys)
+    assert code == 2
+    assert "run" in out + err
+    assert "error" not in err
+
+
 def test_lists_show_every_space_and_direction(capsys):
     code, out, _ = call(capsys, "spaces")
     assert code == 0

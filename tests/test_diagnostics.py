@@ -55,7 +55,9 @@ def test_a_large_discretisation_gap_is_told():
 
 
 def test_noise_is_unknown_after_two_epochs_and_for_other_selections():
-    assert _diagnose([(0.4, 0.4, 0.1, 0.1)] * 2).layers[0].noise is None
+    young = _diagnose([(0.4, 0.4, 0.1, 0.1)] * 2)
+    assert young.layers[0].noise is None
+    assert "too few epochs to tell the margins from noise" in young.warnings[0]
     assert _diagnose([(0.4, 0.4, 0.1, 0.1)] * 3, selection="perturbation").layers[0].noise is None
 
 

@@ -57,7 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Abort:
         code = _fail("interrupted", 130)
     except _UsageError as error:
-        code = _fail(error.format_message().rstrip("."), 2)
+        # Without any command the help has been shown, and there is no message.
+        message = error.format_message().rstrip(".")
+        code = _fail(message, 2) if message.strip() else 2
     except InputError as error:
         code = _fail(str(error), 2)
     except RunStopped as error:

@@ -44,7 +44,12 @@ Forbid = Annotated[
     list[str] | None, typer.Option("--forbid", help="As --require, for directions to leave out.")
 ]
 PairFlips = Annotated[bool, typer.Option("--pair-flips", help="Choose a direction and its reverse together.")]
-Pareto = Annotated[int | None, typer.Option("--pareto", help="So many points of the front, cheapest first.")]
+Pareto = Annotated[
+    int | None,
+    typer.Option(
+        "--pareto", help="At most so many points of the front: both ends, then the widest gaps in cost."
+    ),
+]
 Measure = Annotated[str, typer.Option("--measure", help="Cost of the front: flops, params or latency_ms.")]
 Space = Annotated[str | None, typer.Option("--space", help="Space or its YAML file; default: the run's own.")]
 Out = Annotated[

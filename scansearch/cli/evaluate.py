@@ -19,7 +19,9 @@ Subject = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(help="digits, folder:PATH, timm:NAME or fake:HxW:classes; default: what it was trained on."),
+    typer.Option(
+        help="digits, folder:PATH, timm:NAME, fake:HxW:classes or translated-digits; default: what it was trained on."
+    ),
 ]
 Split = Annotated[str, typer.Option(help="test or validation.")]
 ImageSize = Annotated[

@@ -10,10 +10,12 @@ import typer
 Space = Annotated[str, typer.Option(help="Search space: a name from `scansearch spaces`, or a YAML file.")]
 Directions = Annotated[int, typer.Option("--k", help="Directions per layer.")]
 Variant = Annotated[str | None, typer.Option(help="Size of the models; default: the space's own.")]
-Data = Annotated[str, typer.Option(help="digits, folder:PATH, timm:NAME or fake:HxW:classes.")]
+Data = Annotated[
+    str, typer.Option(help="digits, folder:PATH, timm:NAME, fake:HxW:classes or translated-digits.")
+]
 Recipe = Annotated[
     Path | None,
-    typer.Option("--config", help="A recipe, for example one of experiments/; options go before it."),
+    typer.Option("--config", help="A recipe, for example one of experiments/; other options override it."),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]

@@ -14,12 +14,12 @@ Model = Annotated[
 Data = Annotated[
     str | None,
     typer.Option(
-        help="digits, folder:PATH, timm:NAME or fake:HxW:classes; default: what the genotype was searched on."
+        help="digits, folder:PATH, timm:NAME, fake:HxW:classes or translated-digits; default: that of the search."
     ),
 ]
 Recipe = Annotated[
     Path | None,
-    typer.Option("--config", help="A recipe, for example one of experiments/; options go before it."),
+    typer.Option("--config", help="A recipe, for example one of experiments/; other options override it."),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]
