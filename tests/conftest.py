@@ -17,6 +17,12 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small models on busy cores are fastest on one thread; a test that wants more says so."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def tiny_space() -> SearchSpace:
     """Four candidates, two layers, grids of 4x4."""

@@ -11,19 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import call
 
 from scansearch.cli import main
 from scansearch.genotype import Genotype
 from scansearch.runs import Run
 
 QUICK = ["--k", "2", "--epochs", "2", "--batch-size", "64", "--set", "image_size=8", "--device", "cpu"]
-
-
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
 
 
 @pytest.fixture(scope="module")

@@ -43,15 +43,6 @@ RELEASED_NAMES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small models on busy cores are fastest on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def load_json(path: Path) -> Any:
     return json.loads(path.read_text())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import call
 from safetensors.torch import load_file
 from trainings import tiny_genotype
 
@@ -34,13 +35,6 @@ QUICK = [
     "cpu",
 ]
 QUICK += ["--set", "ema={decay: 0.9}"]
-
-
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stop:
-        main(list(arguments))
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
 
 
 @pytest.fixture(scope="module")

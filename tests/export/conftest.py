@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,8 @@ LAYERS = [["h", "v_flip", "w4"], ["w4_flip", "hilbert_flip"]]
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def seeded() -> None:
     torch.manual_seed(20240314)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
