@@ -51,10 +51,10 @@ def search(job: Job) -> str:
 
     from scansearch import engine
     from scansearch.data import Split, load_data
-    from scansearch.search.config import search_config
-    from scansearch.search.loop import SearchTask
-    from scansearch.selection import magnitude, perturbation
-    from scansearch.spaces import load_space
+    from scansearch.records.space import load_space
+    from scansearch.searching.config import search_config
+    from scansearch.searching.selection import magnitude, perturbation
+    from scansearch.searching.task import SearchTask
 
     torch.set_num_threads(1)
     strategy, seed = job

@@ -1,7 +1,7 @@
 """``vim8-bench``: every genotype of a small real task, trained from scratch several times, as a table.
 
 The task is ``translated-digits`` on 10x10 pixels in the space ``vim8-bench`` (two layers, one of eight directions
-each, so 64 genotypes); the recipe is :class:`scansearch.brief_training.BriefRecipe`. What a search proposes can be
+each, so 64 genotypes); the recipe is :class:`scansearch.training.brief.BriefRecipe`. What a search proposes can be
 looked up here instead of being trained. How much of the table is noise is told by :func:`noise`.
 """
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from scansearch.errors import InputError
-from scansearch.runs import Run
-from scansearch.yaml_io import parse_yaml, read_text
+from scansearch.files.strict import parse_yaml, read_text
+from scansearch.runs.folder import Run
 
 # What may differ between two runs of one row.
 _FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "model")
@@ -170,7 +170,7 @@ def _latency(run: _Finished, device_name: str, repeats: int = 15) -> float:
     """Median milliseconds of one image through the run's model."""
     import torch
 
-    from scansearch.weights import load_weights
+    from scansearch.records.weights import load_weights
 
     if device_name not in ("cpu", "cuda") or (device_name == "cuda" and not torch.cuda.is_available()):
         raise InputError(
@@ -220,7 +220,7 @@ HEADINGS = (
 
 def cells(row: Row) -> tuple[str, ...]:
     """The row as text, under :data:`HEADINGS`."""
-    from scansearch.summary import human
+    from scansearch.text import human
 
     spread = "" if row.deviation is None else f" ± {row.deviation:.2f}"
     return (

@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scansearch import engine, runs
-from scansearch.brief_training import BriefRecipe, train_briefly
-from scansearch.data import seed_everything
+from scansearch import engine
 from scansearch.derivation.agreement import kendall_tau
 from scansearch.errors import InputError
-from scansearch.genotype import Genotype
-from scansearch.reopen import open_search
-from scansearch.selection import magnitude, perturbation
+from scansearch.files.atomic import write_text
+from scansearch.records.genotype import Genotype
+from scansearch.runs.reopen import open_search
+from scansearch.searching.selection import magnitude, perturbation
+from scansearch.seeding import seed_everything
+from scansearch.training.brief import BriefRecipe, train_briefly
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scansearch.search.loop import SearchTask
-    from scansearch.spaces import SearchSpace
+    from scansearch.records.space import SearchSpace
+    from scansearch.searching.task import SearchTask
 
 Layers = tuple[tuple[str, ...], ...]
 
@@ -218,7 +219,7 @@ class _Kept:
     def add(self, layers: Layers, training: int, loss: float) -> None:
         self.rows.append({"layers": [list(names) for names in layers], "training": training, "loss": loss})
         self.path.parent.mkdir(exist_ok=True)
-        runs.write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
+        write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
 
 
 def fidelity_json(found: Fidelity) -> str:

@@ -12,10 +12,10 @@ from torch import Generator
 from scansearch import engine
 from scansearch.data import load_data
 from scansearch.errors import InputError
-from scansearch.search.config import search_config
-from scansearch.search.loop import SearchTask
-from scansearch.search.strategies import RELAXATIONS
-from scansearch.spaces import load_space
+from scansearch.records.space import load_space
+from scansearch.searching.config import search_config
+from scansearch.searching.strategies import RELAXATIONS
+from scansearch.searching.task import SearchTask
 
 BASELINE = "softmax"
 

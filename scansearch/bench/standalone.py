@@ -13,7 +13,7 @@ from scansearch_kernels.bench_cases import SIZES, Size
 from torch import Tensor
 
 from scansearch.errors import InputError
-from scansearch.export.templates import shared
+from scansearch.exporting.templates import shared
 
 LIMIT = 1e-4  # difference of outputs and gradients, over the largest, above which no ratio is given
 Scan = Callable[..., Tensor]

@@ -10,7 +10,7 @@ import typer
 from scansearch.errors import InputError
 
 if TYPE_CHECKING:
-    from scansearch.evolution import Evolution
+    from scansearch.searching.evolution import Evolution
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
 K = Annotated[int | None, typer.Option("--k", help="Directions per layer; default: the run's.")]
@@ -44,10 +44,10 @@ def evolve(
 
     The same command in another process shares the work; after an interruption it goes on where it was.
     """
-    from scansearch.evolution import evolve as search
-    from scansearch.genotype import Genotype
-    from scansearch.reopen import open_search
-    from scansearch.runs import Run
+    from scansearch.records.genotype import Genotype
+    from scansearch.runs.folder import Run
+    from scansearch.runs.reopen import open_search
+    from scansearch.searching.evolution import evolve as search
 
     if out is not None and not out.resolve().parent.is_dir():
         raise InputError(f"--out: folder {str(out.parent)!r} does not exist")
@@ -79,8 +79,8 @@ def evolve(
 def _show(found: Evolution) -> None:
     from rich.table import Table
 
-    from scansearch.cli.info import wide_console
-    from scansearch.summary import human
+    from scansearch.cli.screen import wide_console
+    from scansearch.text import human
 
     table = Table("validation loss", found.measure or "cost", "directions", box=None, pad_edge=False)
     for one in found.front:

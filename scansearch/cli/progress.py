@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from scansearch import driving, engine, pipeline
-from scansearch.cli.info import wide_console
-from scansearch.summary import genotype_line, human, next_commands
+from scansearch import engine
+from scansearch.cli.screen import is_main_process
+from scansearch.runs.recorder import Started, Warned
+from scansearch.text import human
 
 _STEPS_TO_ESTIMATE = 5
-
-
-def is_main_process() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 class RunView:
@@ -53,9 +47,9 @@ class RunView:
         self.progress.stop()
 
     def __call__(self, event: object) -> None:
-        if isinstance(event, driving.Warned):
+        if isinstance(event, Warned):
             self._line(f"warning: {event.text}", always=True)
-        elif isinstance(event, driving.Started):
+        elif isinstance(event, Started):
             self._start(event)
         elif isinstance(event, engine.StepDone):
             self._estimate(event)
@@ -70,7 +64,7 @@ class RunView:
         elif isinstance(event, engine.EpochDone):
             self._epoch(event)
 
-    def _start(self, event: driving.Started) -> None:
+    def _start(self, event: Started) -> None:
         train, validation, test = event.images
         self.total, self.first, self.epochs = event.total_steps, event.step, event.epochs
         self.started_at = time.monotonic()
@@ -112,31 +106,3 @@ class RunView:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02d}"
-
-
-def print_result(result: pipeline.JobResult) -> None:
-    """The table of layers and directions, the figures, and what to type next, on standard output."""
-    if not is_main_process():
-        return
-    console = wide_console()
-    table = Table("layer", "directions", "preference", box=None, pad_edge=False)
-    for layer, names in enumerate(result.genotype.layers):
-        scores = dict(result.preferences.ranked(layer))
-        table.add_row(str(layer), " ".join(names), " ".join(f"{scores[name]:.3f}" for name in names))
-    console.print(table, highlight=False)
-    lines = [
-        "",
-        f"supernet: {result.test_accuracy:.2f} % test accuracy, {result.validation_accuracy:.2f} % on validation",
-    ]
-    if result.baseline is not None:
-        name, accuracy = result.baseline
-        lines.append(f"bar to clear: {accuracy:.2f} % ({name})")
-    lines += [
-        genotype_line(result),
-        f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",
-        "",
-        "next:",
-        *(f"  {command}" for command in next_commands(result)),
-    ]
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from scansearch.costs import Costs, CostTable
 from scansearch.directions import parse_direction
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
@@ -26,7 +25,8 @@ from scansearch.models.local_vim import LocalVim
 from scansearch.models.local_vmamba import LocalVMamba
 from scansearch.models.merge import BranchAttention
 from scansearch.models.mixers import DirectionalSSM, LocalVimMixer, LocalVMambaMixer
-from scansearch.spaces import SearchSpace
+from scansearch.records.costs import Costs, CostTable
+from scansearch.records.space import SearchSpace
 
 FULL = "full: multiply-add counts 2, scan 9 per state, step and channel, as torch's FlopCounterMode"
 SCAN_FLOPS_PER_STATE = 9

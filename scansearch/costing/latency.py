@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -14,32 +13,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scansearch.costing import Place, model_costs, places
-from scansearch.costs import Costs, CostTable
+from scansearch.costing.flops import Place, model_costs, places
+from scansearch.engine.devices import device_name
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.mixers import DirectionalSSM, LocalVimMixer, LocalVMambaMixer
+from scansearch.records.costs import Costs, CostTable
 
 WARM_UP = 3
 CLEAR = 0.25  # largest noise, as a share of the figure, with which a figure is kept
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words, with the number of threads on a CPU, because latency depends on it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type != "cpu":
-        return str(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 class LatencyCache:
@@ -61,7 +43,7 @@ class LatencyCache:
 
     def save(self) -> None:
         """Write the figures that stand out of their noise, atomically; the others are better measured again."""
-        from scansearch.runs import write_text
+        from scansearch.files.atomic import write_text
 
         if self.path is not None:
             clear = {key: pair for key, pair in self.figures.items() if pair[1] <= CLEAR * pair[0]}

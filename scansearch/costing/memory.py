@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from scansearch.engine.devices import available_bytes
 from scansearch.errors import InputError
+from scansearch.text import gibibytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,17 +98,3 @@ def saved_bytes(model: nn.Module, images: Tensor, gates: Any = None) -> int:
         output = model(images) if gates is None else model(images, gates)
     del output
     return sum(seen.values())
-
-
-def available_bytes(device: torch.device) -> int:
-    """Free memory of ``device`` in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def gibibytes(count: float) -> str:
-    """Bytes as ``1.5 GiB``, or ``340 MiB`` below one."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from scansearch.errors import InputError
-from scansearch.yaml_io import Numbers, StrictModel
+from scansearch.files.strict import Numbers, StrictModel
 
 # Of ImageNet's channels, as everywhere in timm.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

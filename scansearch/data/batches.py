@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from scansearch.data_types import BrokenImage, BrokenImages, Split, seed_everything
+from scansearch.data.splits import BrokenImage, BrokenImages, Split
 from scansearch.errors import RunStopped
+from scansearch.seeding import seed_everything
 
 Batch = tuple[Tensor, Tensor]
 Broken = list[tuple[str, str]]

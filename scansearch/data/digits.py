@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scansearch.data_types import ImageData, Sample, Split, stratified
+from scansearch.data.splits import ImageData, Sample, Split, stratified
 
 _TEST, _VALIDATION, _SPLIT_SEED = 360, 180, 2024
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from scansearch.augment import DEVIATION, MEAN, Augment, image_transforms
-from scansearch.data_files import Pictures
-from scansearch.data_types import ImageData
+from scansearch.data.augment import DEVIATION, MEAN, Augment, image_transforms
+from scansearch.data.pictures import Pictures
+from scansearch.data.splits import ImageData
 from scansearch.errors import InputError
 
 COUNTS = {"train": 512, "validation": 128, "test": 128}

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from scansearch.augment import DEVIATION, MEAN, Augment, image_transforms
-from scansearch.data_types import BrokenImage, ImageData, Sample, Split, stratified
+from scansearch.data.augment import DEVIATION, MEAN, Augment, image_transforms
+from scansearch.data.splits import BrokenImage, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError, MissingExtra
 
 _SPLIT_SEED = 2024

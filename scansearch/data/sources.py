@@ -1,6 +1,6 @@
 """A data specification -> train, validation and test sets; see :func:`load_data` for the specifications.
 
-Batches are in :mod:`scansearch.data_batches`, the types in :mod:`scansearch.data_types`; both are at hand here.
+Batches are in :mod:`scansearch.data.batches`, the types in :mod:`scansearch.data.splits`; both are at hand here.
 """
 
 from __future__ import annotations
@@ -8,18 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 
-from scansearch.augment import Augment
-from scansearch.data_batches import EpochBatches, evaluation_batches, training_batches
-from scansearch.data_types import (
-    BrokenImage,
-    BrokenImages,
-    ImageData,
-    Sample,
-    Split,
-    seed_everything,
-    stratified,
-)
+from scansearch.data.augment import Augment
+from scansearch.data.batches import EpochBatches, evaluation_batches, training_batches
+from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
+from scansearch.seeding import seed_everything
 
 __all__ = [
     "Augment",
@@ -49,13 +42,13 @@ class _Reader:
 
 
 _READERS = {
-    "digits": _Reader("digits", "scansearch.data_digits"),
+    "digits": _Reader("digits", "scansearch.data.digits"),
     "folder": _Reader(
-        "folder:PATH", "scansearch.data_files", "read_folder", needs_argument=True, pictures=True
+        "folder:PATH", "scansearch.data.pictures", "read_folder", needs_argument=True, pictures=True
     ),
-    "timm": _Reader("timm:NAME", "scansearch.data_files", "read_timm", needs_argument=True, pictures=True),
-    "fake": _Reader("fake:HxW:classes", "scansearch.data_made", needs_argument=True, pictures=True),
-    "translated-digits": _Reader("translated-digits", "scansearch.data_translated"),
+    "timm": _Reader("timm:NAME", "scansearch.data.pictures", "read_timm", needs_argument=True, pictures=True),
+    "fake": _Reader("fake:HxW:classes", "scansearch.data.made", needs_argument=True, pictures=True),
+    "translated-digits": _Reader("translated-digits", "scansearch.data.translated"),
 }
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from scansearch.errors import InputError, RunStopped
@@ -123,14 +121,6 @@ class ImageData:
             name: replace(getattr(self, name), broken=broken) for name in ("train", "validation", "test")
         }
         return replace(self, **parts)
-
-
-def seed_everything(*key: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators from a tuple of non-negative integers."""
-    words = np.random.SeedSequence(key).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
 
 
 def stratified(labels: Sequence[int], held_out: int, *, seed: int) -> tuple[list[int], list[int]]:

@@ -14,14 +14,15 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scansearch.costs import MEASURES, Costs
 from scansearch.derivation.agreement import seed_agreement
 from scansearch.derivation.lexicographic import best_choice, cheapest_total, dearest_total
-from scansearch.derivation.task import Chosen, Rule, Task, number
+from scansearch.derivation.question import Chosen, Rule, Task
 from scansearch.errors import InputError
-from scansearch.genotype import Certificate, Genotype
-from scansearch.preferences import Preferences
-from scansearch.spaces import SearchSpace, load_space
+from scansearch.records.costs import MEASURES, Costs
+from scansearch.records.genotype import Certificate, Genotype
+from scansearch.records.preferences import Preferences
+from scansearch.records.space import SearchSpace, load_space
+from scansearch.text import number
 
 
 def derive(

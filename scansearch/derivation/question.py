@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scansearch.costs import Costs, CostTable
 from scansearch.directions import FLIP, parse_direction
 from scansearch.errors import InputError
-from scansearch.preferences import Preferences
+from scansearch.records.costs import Costs, CostTable
+from scansearch.records.preferences import Preferences
 
 Rule = Sequence[str] | Mapping[int, Sequence[str]]
 Chosen = Sequence[NDArray[np.bool_]]
@@ -150,11 +150,6 @@ class Task:
             for low, high in zip(self.least, self.most, strict=True)
         ]
         return ranges[0] if len(set(ranges)) == 1 else "per layer: " + " ".join(ranges)
-
-
-def number(value: float) -> str:
-    """A figure in full, so that it can be typed back as a budget."""
-    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _tables(

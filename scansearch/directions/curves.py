@@ -9,25 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scansearch.directions import build_windows, register_direction
+from scansearch.directions.registry import register_direction
 
 Indices = NDArray[np.integer]
 
 
 def _grid(height: int, width: int) -> Indices:
     return np.arange(height * width).reshape(height, width)
-
-
-@register_direction(
-    "w<K>v",
-    summary="K x K windows in column order, column order inside each",
-    source="LocalMamba's code (column_first), arXiv 2403.09338",
-    minimum=2,
-)
-def _column_windows(height: int, width: int, size: int) -> Indices:
-    windows = build_windows(width, height, size)  # of the transposed grid
-    rows, columns = windows % height, windows // height
-    return np.where(windows < 0, -1, rows * width + columns)
 
 
 @register_direction(

@@ -27,7 +27,6 @@ Padding = Literal["zero", "skip"]
 Order = NDArray[np.int32]
 
 FLIP = "_flip"
-_LARGEST_ORDER = 2**26
 _PARAMETER = re.compile(r"<([A-Z]+)>")
 
 
@@ -209,34 +208,3 @@ def stack_orders(
     for row, order in zip(table, orders, strict=True):
         row[: len(order)] = order
     return table, lengths
-
-
-@register_direction("h", summary="rows left to right, top to bottom", source="Vim, arXiv 2401.09417")
-def _horizontal(height: int, width: int) -> NDArray[np.integer]:
-    return np.arange(height * width)
-
-
-@register_direction("v", summary="columns top to bottom, left to right", source="VMamba, arXiv 2401.10166")
-def _vertical(height: int, width: int) -> NDArray[np.integer]:
-    return np.arange(height * width).reshape(height, width).T.ravel()
-
-
-@register_direction(
-    "w<K>",
-    summary="K x K windows in raster order, raster inside each",
-    source="LocalMamba, arXiv 2403.09338",
-    minimum=2,
-)
-def build_windows(height: int, width: int, size: int) -> NDArray[np.integer]:
-    """Row-major indices of a ``height`` x ``width`` grid, window after window; -1 fills ragged windows."""
-    rows, columns = -(-height // size), -(-width // size)
-    if rows * columns * size * size > _LARGEST_ORDER:
-        raise InputError(
-            f"windows of {size}x{size} pad a grid of {height}x{width} tokens beyond {_LARGEST_ORDER} rows"
-        )
-    grid = np.full((rows * size, columns * size), -1)
-    grid[:height, :width] = np.arange(height * width).reshape(height, width)
-    return grid.reshape(rows, size, columns, size).transpose(0, 2, 1, 3).ravel()
-
-
-import scansearch.curves  # noqa: E402, F401 - registers the further directions

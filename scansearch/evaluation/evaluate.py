@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from scansearch import engine
 from scansearch.data import ImageData, Split, evaluation_batches, load_data
+from scansearch.engine.devices import device_name
 from scansearch.errors import InputError, RunStopped
-from scansearch.latency import device_name
-from scansearch.yaml_io import Integers, StrictModel, Strings
+from scansearch.files.strict import Integers, StrictModel, Strings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -167,8 +167,8 @@ def evaluate(
     Raises:
         InputError: a file that holds no model, or one that does not fit the data.
     """
-    from scansearch.augment import Augment
-    from scansearch.predictors import open_predictor
+    from scansearch.data.augment import Augment
+    from scansearch.evaluation.predictors import open_predictor
 
     if split not in ("validation", "test"):
         raise InputError(f"unknown split {split!r} (allowed: validation, test)")

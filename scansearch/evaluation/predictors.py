@@ -59,7 +59,7 @@ def open_predictor(path: str | Path, device: torch.device) -> Predictor:
 
 
 def _weight_file(path: Path, device: torch.device) -> Predictor:
-    from scansearch.weights import load_weights
+    from scansearch.records.weights import load_weights
 
     weights = load_weights(path)
     size = weights.arguments.get("img_size", weights.genotype.model.get("img_size"))
@@ -96,7 +96,7 @@ def _hub_folder(path: Path, device: torch.device) -> Predictor:
 
 
 def _exported_program(path: Path, device: torch.device) -> Predictor:
-    from scansearch.export.program_file import load_program
+    from scansearch.exporting.read_program import load_program
 
     program = load_program(path)
     placeholder = next(

@@ -15,13 +15,13 @@ from scansearch.errors import InputError
 
 # Format: module, and what it makes.
 FORMATS = {
-    "yaml": ("yaml_file", "the canonical genotype"),
+    "yaml": ("genotype_yaml", "the canonical genotype"),
     "timm": ("timm_module", "a Python module that registers the model with timm; needs scansearch"),
-    "standalone": ("standalone", "one Python file with the model; needs torch alone"),
-    "safetensors": ("safetensors_file", "weights, with the genotype in the header"),
-    "torch-export": ("torch_export", "a .pt2 program of any batch size; needs torch alone"),
-    "onnx": ("onnx_file", "an ONNX graph of any batch size"),
-    "hub": ("hub", "a folder in timm's Hugging Face layout, with a model card"),
+    "standalone": ("standalone_file", "one Python file with the model; needs torch alone"),
+    "safetensors": ("weight_file", "weights, with the genotype in the header"),
+    "torch-export": ("torch_program", "a .pt2 program of any batch size; needs torch alone"),
+    "onnx": ("onnx_graph", "an ONNX graph of any batch size"),
+    "hub": ("hub_folder", "a folder in timm's Hugging Face layout, with a model card"),
 }
 
 
@@ -51,20 +51,20 @@ def export(
     """Write ``subject`` to ``out`` in one of ``FORMATS``, checked against the source model.
 
     Args:
-        subject, weights, seed, num_classes, in_chans, img_size: see :func:`scansearch.export.source.load_source`.
+        subject, weights, seed, num_classes, in_chans, img_size: see :func:`scansearch.exporting.source.load_source`.
         name: what the model is called in formats that name it; None for the file's name (timm) or a made one.
 
     Raises:
         InputError: an unknown format, a subject that cannot be exported to it, or a missing optional package.
         ExportMismatch: the exported model gives other logits; no file is left.
     """
-    from scansearch.export.check import prepare
-    from scansearch.export.source import load_source
+    from scansearch.exporting.check import prepare
+    from scansearch.exporting.source import load_source
 
     out = Path(out)
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r} (allowed: {', '.join(FORMATS)})")
-    target = import_module(f"scansearch.export.{FORMATS[format][0]}")
+    target = import_module(f"scansearch.exporting.targets.{FORMATS[format][0]}")
     prepare(out, target.SUFFIXES)
     if name is None and format == "timm":
         name = out.stem

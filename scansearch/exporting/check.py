@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scansearch.errors import InputError, RunStopped
-from scansearch.runs import write_bytes
+from scansearch.files.atomic import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scansearch.export.source import Source
+    from scansearch.exporting.source import Source
 
 Predict = Callable[["Tensor"], "Tensor"]
 

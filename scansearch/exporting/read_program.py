@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scansearch.archives import check_archive
 from scansearch.errors import InputError
+from scansearch.files.archives import check_archive
 
 if TYPE_CHECKING:
     import torch

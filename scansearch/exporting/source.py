@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from scansearch.errors import InputError
-from scansearch.genotype import Genotype, Provenance
-from scansearch.weights import Weights, load_weights
+from scansearch.records.genotype import Genotype
+from scansearch.records.provenance import Provenance
+from scansearch.records.weights import Weights, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

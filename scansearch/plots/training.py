@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from scansearch.evaluation import Evaluation
+    from scansearch.evaluation.evaluate import Evaluation
 
 
 def curves_figure(epochs: Sequence[Mapping[str, Any]], *, best_epoch: int | None = None) -> Figure:

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
-from scansearch.yaml_io import Integers, NumberLists, StrictModel, StringLists, load_json
+from scansearch.files.strict import Integers, NumberLists, StrictModel, StringLists, load_json
 
 MEASURES = ("flops", "params", "latency_ms")
 
@@ -160,7 +160,7 @@ class Costs(StrictModel):
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        from scansearch.runs import write_text
+        from scansearch.files.atomic import write_text
 
         write_text(Path(path), self.to_json())
 

@@ -11,24 +11,12 @@ from pydantic import Field, field_validator, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
-from scansearch.spaces import Family, SearchSpace, load_space
-from scansearch.yaml_io import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
+from scansearch.files.strict import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
+from scansearch.records.provenance import Provenance
+from scansearch.records.space import Family, SearchSpace, load_space
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Provenance(StrictModel):
-    """Where a genotype came from. Everything is optional: a hand-made genotype has none."""
-
-    strategy: str | None = None
-    selection: str | None = None
-    data: str | None = None
-    seeds: Integers = ()
-    epochs: int | None = None
-    runs: Strings = ()
-    scansearch: str | None = None
-    note: str | None = None
 
 
 class Certificate(StrictModel):
@@ -195,7 +183,7 @@ class Genotype(StrictModel):
 
     def save(self, path: str | Path) -> None:
         """Write :meth:`to_yaml` to ``path``, atomically."""
-        from scansearch.runs import write_text
+        from scansearch.files.atomic import write_text
 
         write_text(Path(path), self.to_yaml())
 

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
-from scansearch.genotype import Provenance
-from scansearch.yaml_io import NumberLists, StrictModel, StringLists, load_json
+from scansearch.files.strict import NumberLists, StrictModel, StringLists, load_json
+from scansearch.records.provenance import Provenance
 
 
 class Preferences(StrictModel):
@@ -61,7 +61,7 @@ class Preferences(StrictModel):
 
     def save(self, path: str | Path) -> None:
         """Write as JSON, atomically."""
-        from scansearch.runs import write_text
+        from scansearch.files.atomic import write_text
 
         write_text(Path(path), self.to_json())
 

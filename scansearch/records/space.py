@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
-from scansearch.yaml_io import Counts, StrictModel, StringLists, Strings, load_yaml
+from scansearch.files.strict import Counts, StrictModel, StringLists, Strings, load_yaml
 
 Family = Literal["local_vim", "local_vmamba"]
 SCHEMA = 1
@@ -146,7 +146,7 @@ class SearchSpace(StrictModel):
 
 def spaces_folder() -> Path:
     """The folder of the spaces that come with scansearch: the checkout's, else the installed package's."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     if (package.parent / "pyproject.toml").is_file() and (package.parent / "search_spaces").is_dir():
         return package.parent / "search_spaces"
     return package / "search_spaces"

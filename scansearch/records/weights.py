@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from scansearch.errors import InputError
-from scansearch.genotype import Genotype
-from scansearch.runs import write_bytes
-from scansearch.yaml_io import parse_yaml, validate
+from scansearch.files.atomic import write_bytes
+from scansearch.files.strict import parse_yaml, validate
+from scansearch.records.genotype import Genotype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

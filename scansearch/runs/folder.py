@@ -12,64 +12,19 @@ of one. ``metrics.jsonl`` grows by whole lines; a torn last line is dropped on r
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import platform
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scansearch.errors import InputError, RunStopped
-from scansearch.genotype import Genotype
-from scansearch.preferences import Preferences
+from scansearch.files.atomic import write_bytes, write_text
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from torch import Tensor
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that the file is either the old one or the whole new one.
-
-    Raises:
-        RunStopped: the disk is full or the folder cannot be written; the old file is untouched.
-    """
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise RunStopped(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """:func:`write_bytes` of UTF-8 text."""
-    write_bytes(path, text.encode())
-
-
-def write_figure(path: Path, figure: Figure) -> None:
-    """:func:`write_bytes` of a matplotlib figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    write_bytes(path, buffer.getvalue())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class Run:
@@ -208,43 +163,6 @@ def _numbered(base: Path) -> Iterator[Path]:
     while True:
         yield base.with_name(f"{base.name}-{number}")
         number += 1
-
-
-def environment(device: str, seed: int) -> dict[str, Any]:
-    """Versions, device, threads and command line of this process."""
-    import torch
-
-    packages = (
-        "scansearch",
-        "torch",
-        "timm",
-        "numba",
-        "numpy",
-        "triton",
-        "optuna",
-        "accelerate",
-        "mamba-ssm",
-    )
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version for name in packages if (version := _version(name))},
-        "device": device,
-        "device_name": torch.cuda.get_device_name()
-        if device.startswith("cuda")
-        else platform.processor() or "cpu",
-        "threads": torch.get_num_threads(),
-        "command": sys.argv,
-        "seed": seed,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _whole_lines(text: str) -> Iterator[dict[str, Any]]:

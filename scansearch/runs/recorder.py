@@ -6,20 +6,17 @@ progress from them).
 
 from __future__ import annotations
 
-import shlex
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from scansearch import engine
 from scansearch.errors import RunStopped
-from scansearch.runs import Run
+from scansearch.runs.folder import Run
+from scansearch.runs.signals import Interrupted, stop_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -56,16 +53,6 @@ class Warned:
     """Something that the user should know and that does not stop the run."""
 
     text: str
-
-
-class Interrupted(RunStopped):
-    """SIGINT or SIGTERM: everything is saved. ``signal`` is its number, ``command`` what continues the run."""
-
-    def __init__(self, number: int, folder: Path, command: str) -> None:
-        super().__init__(
-            f"interrupted; saved. Continue with: scansearch {command} --resume {shlex.quote(str(folder))}"
-        )
-        self.signal = number
 
 
 @dataclass(frozen=True)
@@ -110,7 +97,7 @@ class Job:
         self.observe(
             Started(self.run, self.heading, task.epochs, total, step, self.parameters, self.needs, images)
         )
-        with _stop_signals() as received:
+        with stop_signals() as received:
             events = engine.drive(
                 task,
                 seed=self.seed,
@@ -169,45 +156,3 @@ class Job:
             return []
         text = f"this run started with {threads} threads and goes on with {now}"
         return [f"{text}: the result may differ in the last digits"]
-
-
-@contextmanager
-def interruptible(folder: Path, command: str) -> Iterator[None]:
-    """SIGINT and SIGTERM raise :class:`Interrupted` where they arrive.
-
-    For what comes after training, which a resumed run does again from the last checkpoint.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        raise Interrupted(number, folder, command)
-
-    with _handled(stop):
-        yield
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list that it yields; a second SIGINT interrupts at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    with _handled(note):
-        yield received
-
-
-@contextmanager
-def _handled(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """``handler`` for SIGINT and SIGTERM; nothing outside the main thread, which alone may set handlers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, before in previous.items():
-            signal.signal(number, before)

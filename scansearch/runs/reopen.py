@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scansearch import engine
-from scansearch.costs import Costs
 from scansearch.data import load_data
 from scansearch.errors import InputError
-from scansearch.preferences import Preferences
-from scansearch.runs import Run
-from scansearch.search.config import SearchConfig
-from scansearch.search.loop import SearchTask
-from scansearch.selection import as_preferences, select
-from scansearch.spaces import SearchSpace
-from scansearch.yaml_io import load_yaml
+from scansearch.files.strict import load_yaml
+from scansearch.records.costs import Costs
+from scansearch.records.preferences import Preferences
+from scansearch.records.space import SearchSpace
+from scansearch.runs.folder import Run
+from scansearch.searching.config import SearchConfig
+from scansearch.searching.selection import as_preferences, select
+from scansearch.searching.task import SearchTask
 
 
 def open_search(folder: str | Path) -> tuple[SearchTask, SearchSpace]:

@@ -1,30 +1,54 @@
-"""The result of a run in words: ``summary.md``."""
+"""What a search gives, as values and in words (``summary.md``)."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
+from scansearch.runs.folder import Run
+from scansearch.searching.diagnostics import Diagnosis
+from scansearch.text import human
+
 if TYPE_CHECKING:
-    from scansearch.pipeline import JobResult
-    from scansearch.search.config import SearchConfig
+    from scansearch.searching.config import SearchConfig
+    from scansearch.searching.evolution import Evolution
+    from scansearch.searching.supernet import Supernet
 
 
-def human(number: float) -> str:
-    """1,234,567 -> ``1.23 M``; decimal prefixes."""
-    for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(number) >= factor:
-            return f"{number / factor:.2f}{prefix}"
-    return f"{number:g}"
+@dataclass(frozen=True)
+class SearchResult:
+    """What :func:`scansearch.search` gives."""
+
+    supernet: Supernet
+    preferences: Preferences
+    run: Run
+    evolution: Evolution | None = None
 
 
-def genotype_line(result: JobResult) -> str:
+@dataclass(frozen=True)
+class RunResult:
+    """What ``scansearch run`` gives. Accuracies are in percent; ``costs`` are the genotype's totals by measure."""
+
+    run: Run
+    preferences: Preferences
+    genotype: Genotype
+    test_accuracy: float
+    validation_accuracy: float
+    baseline: tuple[str, float] | None
+    costs: dict[str, float]
+    diagnosis: Diagnosis
+
+
+def genotype_line(result: RunResult) -> str:
     """Hash and size of the derived model."""
     parameters, flops = human(result.costs["params"]), human(result.costs["flops"])
     return f"genotype {result.genotype.hash}: {parameters} parameters, {flops} FLOPs an image"
 
 
-def next_commands(result: JobResult) -> list[str]:
+def next_commands(result: RunResult) -> list[str]:
     """What a user would type next, most likely first."""
     folder = shlex.quote(str(result.run.folder))
     fewer = result.genotype.directions_per_layer[0] - 1
@@ -35,7 +59,7 @@ def next_commands(result: JobResult) -> list[str]:
     ]
 
 
-def summary_markdown(result: JobResult, config: SearchConfig) -> str:
+def summary_markdown(result: RunResult, config: SearchConfig) -> str:
     """The summary of a finished run as Markdown."""
     genotype, preferences = result.genotype, result.preferences
     epochs = len(result.run.metrics("epoch"))

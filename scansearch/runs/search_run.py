@@ -1,79 +1,70 @@
 """The whole job, left to right: search, select, derive, score, and a run folder that holds everything.
 
-:mod:`scansearch.driving` writes what happens on the way, by the main process only; ``observe`` hears it too.
+:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only; ``observe`` hears it too.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scansearch import engine, runs
-from scansearch.costing import full_flops, space_costs
+from scansearch import engine
+from scansearch.costing.flops import full_flops, space_costs
+from scansearch.costing.memory import Forecast, check_memory, describe, forecast
 from scansearch.data import ImageData, load_data
-from scansearch.derive import derive
-from scansearch.diagnostics import Diagnosis, diagnose
-from scansearch.driving import Job, Observer, Warned, interruptible
+from scansearch.derivation.derive import derive
 from scansearch.errors import InputError
-from scansearch.forecast import Forecast, check_memory, describe, forecast
-from scansearch.genotype import Genotype
-from scansearch.preferences import Preferences
-from scansearch.runs import Run
-from scansearch.search.config import SearchConfig, search_config
-from scansearch.search.loop import SearchTask
-from scansearch.selection import as_preferences, magnitude, select
-from scansearch.spaces import SearchSpace, load_space
-from scansearch.summary import human, summary_markdown
-from scansearch.yaml_io import dump_yaml, load_yaml
+from scansearch.files.atomic import write_figure, write_text
+from scansearch.files.strict import dump_yaml, load_yaml
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
+from scansearch.records.space import SearchSpace, load_space
+from scansearch.runs.environment import environment
+from scansearch.runs.folder import Run, default_folder
+from scansearch.runs.recorder import Job, Observer, Warned
+from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
+from scansearch.runs.signals import interruptible
+from scansearch.searching.config import SearchConfig, search_config
+from scansearch.searching.diagnostics import diagnose
+from scansearch.searching.selection import as_preferences, magnitude, select
+from scansearch.searching.task import SearchTask
+from scansearch.text import human
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from scansearch.evolution import Evolution
-    from scansearch.search.supernet import Supernet
+    from scansearch.searching.evolution import Evolution
 
 
-@dataclass(frozen=True)
-class SearchResult:
-    """What :func:`scansearch.search` gives."""
-
-    supernet: Supernet
-    preferences: Preferences
-    run: Run
-    evolution: Evolution | None = None
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """What ``scansearch run`` gives. Accuracies are in percent; ``costs`` are the genotype's totals by measure."""
-
-    run: Run
-    preferences: Preferences
-    genotype: Genotype
-    test_accuracy: float
-    validation_accuracy: float
-    baseline: tuple[str, float] | None
-    costs: dict[str, float]
-    diagnosis: Diagnosis
-
-
-def start_search(
+def search(
     space: SearchSpace | str, *, data: str = "digits", out: str | Path | None = None, **options: Any
 ) -> SearchResult:
-    """See :func:`scansearch.search`."""
+    """Train the supernet of ``space`` on ``data``, and read off what it prefers.
+
+    Args:
+        space: a :class:`~scansearch.records.space.SearchSpace`, or the name or path of one.
+        data: a data specification, see :mod:`scansearch.data`.
+        out: the run folder; by default a new one below ``runs/``.
+        options: any field of :class:`~scansearch.searching.config.SearchConfig`, for example ``epochs=5``,
+            ``strategy="darts"``, ``seed=1``.
+
+    Returns:
+        SearchResult with ``supernet``, ``preferences`` and ``run``.
+
+    Raises:
+        InputError: an unknown option or a value that is not allowed.
+        RunStopped: the run had to stop; what it has written can be resumed.
+    """
     name = space.name if isinstance(space, SearchSpace) else str(space)
     config = search_config(space=name, data=data, **options)
-    job = _Job.create(
-        config, space if isinstance(space, SearchSpace) else load_space(space), out, lambda event: None
-    )
-    return job.search()
+    value = space if isinstance(space, SearchSpace) else load_space(space)
+    return _Job.create(config, value, out, lambda event: None).search()
 
 
-def run(
+def run_search(
     config: SearchConfig, *, out: str | Path | None = None, observe: Observer = lambda event: None
-) -> JobResult:
+) -> RunResult:
     """Search, select, derive and score, in a new run folder.
 
     Raises:
@@ -82,7 +73,7 @@ def run(
     return _Job.create(config, load_space(config.space), out, observe).finish()
 
 
-def resume(folder: str | Path, *, observe: Observer = lambda event: None) -> JobResult:
+def resume_search(folder: str | Path, *, observe: Observer = lambda event: None) -> RunResult:
     """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again."""
     return _Job.open(Run.open(folder), observe).finish()
 
@@ -120,13 +111,11 @@ class _Job:
         cls, config: SearchConfig, space: SearchSpace, out: str | Path | None, observe: Observer
     ) -> _Job:
         job = cls._prepare(config, space, observe)
-        folder = (
-            Path(out) if out is not None else runs.default_folder(space.name, config.strategy, config.seed)
-        )
+        folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
         if job.writes:
             settings = dump_yaml(config.model_dump(mode="json", by_alias=True))
-            job.run = Run.create(folder, settings, runs.environment(str(job.accelerator.device), config.seed))
-            runs.write_text(folder / "space.yaml", dump_yaml(space.model_dump(mode="json", by_alias=True)))
+            job.run = Run.create(folder, settings, environment(str(job.accelerator.device), config.seed))
+            write_text(folder / "space.yaml", dump_yaml(space.model_dump(mode="json", by_alias=True)))
             job.costs.save(folder / "costs.json")
         job.accelerator.wait_for_everyone()
         job.run = Run(folder)
@@ -181,7 +170,7 @@ class _Job:
         if self.writes:
             preferences.save(self.run.folder / "preferences.json")
             if selection.evolution is not None:
-                runs.write_text(self.run.folder / "evolution.json", selection.evolution.to_json())
+                write_text(self.run.folder / "evolution.json", selection.evolution.to_json())
         return SearchResult(task.supernet, preferences, self.run, selection.evolution)
 
     def _save_gates(self, event: engine.EpochDone) -> None:
@@ -196,12 +185,12 @@ class _Job:
 
     # --- the rest of the job ---
 
-    def finish(self) -> JobResult:
+    def finish(self) -> RunResult:
         """Search, then derive, score on the test split, and write the result."""
         with interruptible(self.run.folder, "run"):
             return self._finish()
 
-    def _finish(self) -> JobResult:
+    def _finish(self) -> RunResult:
         searched = self.search()
         if searched.evolution is not None:
             genotype = self._evolved(searched.evolution, searched.preferences)
@@ -218,7 +207,7 @@ class _Job:
         )
         for warning in diagnosis.warnings:
             self.observe(Warned(warning))
-        result = JobResult(
+        result = RunResult(
             run=self.run,
             preferences=searched.preferences,
             genotype=genotype,
@@ -242,15 +231,15 @@ class _Job:
             provenance=preferences.provenance.model_copy(update={"note": note}),
         )
 
-    def _write_result(self, result: JobResult) -> None:
-        from scansearch.plots import preferences_figure, trajectories_figure
+    def _write_result(self, result: RunResult) -> None:
+        from scansearch.plots.search import preferences_figure, trajectories_figure
 
         folder = self.run.folder
-        runs.write_figure(
+        write_figure(
             folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
         )
         moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
-        runs.write_figure(folder / "plots" / "trajectories.png", moved)
+        write_figure(folder / "plots" / "trajectories.png", moved)
         record = {
             "schema": 1,
             "kind": "search",
@@ -259,6 +248,6 @@ class _Job:
             "validation": {"top1": result.validation_accuracy},
             "test": {"top1": result.test_accuracy},
         }
-        runs.write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
-        runs.write_text(folder / "summary.md", summary_markdown(result, self.config))
+        write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
+        write_text(folder / "summary.md", summary_markdown(result, self.config))
         result.genotype.save(folder / "genotype.yaml")  # last: with it the run counts as finished

@@ -1,14 +1,35 @@
-"""The result of a training in words: ``summary.md``."""
+"""What a training gives, as a value and in words (``summary.md``)."""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-from scansearch.summary import human
+from scansearch.evaluation.evaluate import Evaluation
+from scansearch.records.genotype import Genotype
+from scansearch.runs.folder import Run
+from scansearch.text import human
+from scansearch.training.config import TrainConfig
 
-if TYPE_CHECKING:
-    from scansearch.training_run import TrainResult
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gives.
+
+    Attributes:
+        validation, test: the best weights' scores; test is touched here only.
+        best_epoch: counted from 1.
+        figures: parameters, FLOPs an image, seconds of training.
+    """
+
+    run: Run
+    config: TrainConfig
+    genotype: Genotype
+    best_epoch: int
+    validation: Evaluation
+    test: Evaluation
+    figures: dict[str, float]
+    baseline: tuple[str, float] | None
 
 
 def training_lines(result: TrainResult) -> list[str]:

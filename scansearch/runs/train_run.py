@@ -10,46 +10,31 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from scansearch import __version__, engine, runs
-from scansearch.costing import FULL, full_flops
-from scansearch.data import ImageData, load_data
-from scansearch.driving import Job, Observer, interruptible
-from scansearch.errors import InputError
-from scansearch.evaluation import Evaluation, evaluate_model
-from scansearch.forecast import check_memory, describe, forecast
-from scansearch.genotype import Genotype, Provenance
-from scansearch.runs import Run
-from scansearch.training import TrainTask
-from scansearch.training_config import TrainConfig, train_config
-from scansearch.weights import load_weights, save_weights
-from scansearch.yaml_io import dump_yaml, load_yaml
+from scansearch import engine
+from scansearch._version import __version__
+from scansearch.costing.flops import FULL, full_flops
+from scansearch.costing.memory import check_memory, describe, forecast
+from scansearch.data import ImageData
+from scansearch.evaluation.evaluate import Evaluation, evaluate_model
+from scansearch.files.atomic import write_figure, write_text
+from scansearch.files.strict import dump_yaml, load_yaml
+from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import find_genotype
+from scansearch.records.weights import load_weights, save_weights
+from scansearch.runs.environment import environment
+from scansearch.runs.folder import Run, default_folder
+from scansearch.runs.recorder import Job, Observer
+from scansearch.runs.signals import interruptible
+from scansearch.runs.train_result import TrainResult
+from scansearch.training.assembly import prepare
+from scansearch.training.config import TrainConfig, train_config
+from scansearch.training.task import TrainTask
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training gives.
-
-    Attributes:
-        validation, test: the best weights' scores; test is touched here only.
-        best_epoch: counted from 1.
-        figures: parameters, FLOPs an image, seconds of training.
-    """
-
-    run: Run
-    config: TrainConfig
-    genotype: Genotype
-    best_epoch: int
-    validation: Evaluation
-    test: Evaluation
-    figures: dict[str, float]
-    baseline: tuple[str, float] | None
 
 
 def train(
@@ -68,7 +53,7 @@ def train(
         data: a data specification; None for the data that the genotype was searched on.
         out: the run folder; by default a new one below ``runs/``.
         recipe: a YAML file with fields of TrainConfig, such as those in ``experiments/``.
-        options: any field of :class:`~scansearch.training_config.TrainConfig`, for example ``epochs=5``.
+        options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``.
 
     Raises:
         InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
@@ -76,10 +61,10 @@ def train(
     genotype = model if isinstance(model, Genotype) else None
     name = f"genotype {genotype.hash}" if genotype is not None else str(model)
     config = train_config(recipe, model=name, data=data, **options)
-    return train_with(config, genotype, out=out, observe=observe)
+    return run_training(config, genotype, out=out, observe=observe)
 
 
-def train_with(
+def run_training(
     config: TrainConfig,
     genotype: Genotype | None = None,
     *,
@@ -93,54 +78,6 @@ def train_with(
 def resume_training(folder: str | Path, *, observe: Observer = lambda event: None) -> TrainResult:
     """Continue an interrupted training from its last intact checkpoint, or score a finished one again."""
     return _Training.open(Run.open(folder), observe).finish()
-
-
-def find_genotype(model: str) -> Genotype:
-    """The genotype that ``model`` names: a registered model, a genotype file, or a run folder.
-
-    Raises:
-        InputError: none of these.
-    """
-    from scansearch.models.published import PUBLISHED
-
-    if model in PUBLISHED:
-        published = PUBLISHED[model]
-        return Genotype.model_validate(
-            {
-                "family": published.family,
-                "layers": published.layers,
-                "model": published.arguments,
-                "provenance": Provenance(note=f"registered model {model}: {published.summary}"),
-            }
-        )
-    path = Path(model)
-    if path.is_dir():
-        if not (path / "genotype.yaml").is_file():
-            raise InputError(
-                f"folder {model!r} holds no genotype.yaml: its search has not finished, or it is no run"
-            )
-        path = path / "genotype.yaml"
-    if not path.is_file():
-        raise InputError(
-            f"{model!r} is no genotype file, run folder or registered model (the latter: {', '.join(PUBLISHED)})"
-        )
-    return Genotype.load(path)
-
-
-def prepare(config: TrainConfig, genotype: Genotype) -> tuple[TrainConfig, ImageData]:
-    """``config`` with the data and image size that it left open filled in, and the data.
-
-    Raises:
-        InputError: the data cannot be used.
-    """
-    spec = config.data or genotype.provenance.data
-    if spec is None:
-        raise InputError("the genotype does not say what it was searched on: give --data")
-    size = config.image_size or genotype.model.get("img_size", 224)
-    data = load_data(spec, image_size=size, augment=config.augment, max_broken=config.max_broken)
-    height, width = data.image_size
-    side = height if height == width else config.image_size
-    return config.model_copy(update={"data": spec, "image_size": side}), data
 
 
 class _Training:
@@ -173,10 +110,10 @@ class _Training:
         config, data = prepare(config, genotype)
         job = cls(config, genotype, data, accelerator, observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
-        folder = Path(out) if out is not None else runs.default_folder(name, "train", config.seed)
+        folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
         if job.writes:
             settings = dump_yaml(config.model_dump(mode="json", by_alias=True))
-            Run.create(folder, settings, runs.environment(str(accelerator.device), config.seed))
+            Run.create(folder, settings, environment(str(accelerator.device), config.seed))
             genotype.save(folder / "genotype.yaml")
         accelerator.wait_for_everyone()
         job.run = Run(folder)
@@ -270,8 +207,8 @@ class _Training:
         )
 
     def _write(self, result: TrainResult) -> None:
-        from scansearch.plots_training import confusion_figure, curves_figure
-        from scansearch.training_summary import training_markdown
+        from scansearch.plots.training import confusion_figure, curves_figure
+        from scansearch.runs.train_result import training_markdown
 
         folder = self.run.folder
         record = {
@@ -285,7 +222,7 @@ class _Training:
             "test": json.loads(result.test.to_json()),
         }
         curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
-        runs.write_figure(folder / "plots" / "training.png", curves)
-        runs.write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
-        runs.write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
-        runs.write_text(folder / "summary.md", training_markdown(result))
+        write_figure(folder / "plots" / "training.png", curves)
+        write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
+        write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
+        write_text(folder / "summary.md", training_markdown(result))

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from scansearch.augment import Augment
-from scansearch.search.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
-from scansearch.yaml_io import StrictModel, validate
+from scansearch.data.augment import Augment
+from scansearch.files.strict import StrictModel, validate
+from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
 
 
 class WeightOptions(StrictModel):

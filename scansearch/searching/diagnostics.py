@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scansearch.genotype import Genotype
-from scansearch.preferences import Preferences
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
 
 # A layer has collapsed when its entropy is below this share of the largest possible one.
 _COLLAPSED = 0.05

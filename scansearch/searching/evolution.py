@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scansearch.costs import Costs
 from scansearch.errors import InputError, RunStopped
+from scansearch.records.costs import Costs
 
 if TYPE_CHECKING:
     from optuna import Study

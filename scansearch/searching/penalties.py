@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scansearch.costs import Costs
-from scansearch.search.relaxations import Relaxation
+from scansearch.records.costs import Costs
+from scansearch.searching.relaxations import Relaxation
 
 
 def mean_entropy(probabilities: Sequence[Tensor]) -> Tensor:

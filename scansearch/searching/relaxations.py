@@ -152,5 +152,5 @@ _RELAXATIONS: dict[str, Relaxation] = {
 
 
 def relaxation(name: str) -> Relaxation:
-    """The relaxation called ``name`` (see :data:`scansearch.search.strategies.RELAXATIONS`)."""
+    """The relaxation called ``name`` (see :data:`scansearch.searching.strategies.RELAXATIONS`)."""
     return _RELAXATIONS[name]

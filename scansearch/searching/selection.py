@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scansearch import __version__
-from scansearch.evolution import Evolution, evolve
-from scansearch.genotype import Provenance
+from scansearch._version import __version__
 from scansearch.models.merge import LayerGates
-from scansearch.preferences import Preferences
-from scansearch.search.relaxations import Relaxation, expected_gates
+from scansearch.records.preferences import Preferences
+from scansearch.records.provenance import Provenance
+from scansearch.searching.evolution import Evolution, evolve
+from scansearch.searching.relaxations import Relaxation, expected_gates
 
 if TYPE_CHECKING:
-    from scansearch.search.loop import SearchTask
-    from scansearch.spaces import SearchSpace
+    from scansearch.records.space import SearchSpace
+    from scansearch.searching.task import SearchTask
 
 Score = Callable[[Sequence[LayerGates]], float]
 

@@ -13,7 +13,7 @@ from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
 from scansearch.models.merge import LayerGates
 from scansearch.models.mixers import DirectionalSSM
-from scansearch.spaces import SearchSpace
+from scansearch.records.space import SearchSpace
 
 
 class Supernet(nn.Module):

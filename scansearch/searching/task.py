@@ -9,17 +9,18 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scansearch import engine
-from scansearch.costs import Costs
-from scansearch.data import ImageData, Split, seed_everything, training_batches
+from scansearch.data import ImageData, Split, training_batches
 from scansearch.errors import InputError
 from scansearch.models.decay import weight_decay_groups
 from scansearch.models.merge import LayerGates
-from scansearch.search.config import SearchConfig
-from scansearch.search.penalties import Penalty, mean_entropy
-from scansearch.search.relaxations import expected_gates, relaxation
-from scansearch.search.supernet import Supernet
-from scansearch.search.updates import StepTools, update
-from scansearch.spaces import SearchSpace
+from scansearch.records.costs import Costs
+from scansearch.records.space import SearchSpace
+from scansearch.searching.config import SearchConfig
+from scansearch.searching.penalties import Penalty, mean_entropy
+from scansearch.searching.relaxations import expected_gates, relaxation
+from scansearch.searching.supernet import Supernet
+from scansearch.searching.updates import StepTools, update
+from scansearch.seeding import seed_everything
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -15,8 +15,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from scansearch.models.merge import LayerGates
-from scansearch.search.relaxations import Relaxation, uniform_noise
-from scansearch.search.supernet import Supernet
+from scansearch.searching.relaxations import Relaxation, uniform_noise
+from scansearch.searching.supernet import Supernet
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -272,5 +272,5 @@ _UPDATES = {
 
 
 def update(name: str) -> Update:
-    """The update called ``name`` (see :data:`scansearch.search.strategies.UPDATES`)."""
+    """The update called ``name`` (see :data:`scansearch.searching.strategies.UPDATES`)."""
     return _UPDATES[name]

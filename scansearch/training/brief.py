@@ -12,10 +12,11 @@ from pydantic import Field
 from torch import nn
 
 from scansearch import engine
-from scansearch.data import Split, seed_everything, training_batches
+from scansearch.data import Split, training_batches
 from scansearch.errors import RunStopped
+from scansearch.files.strict import StrictModel
 from scansearch.models.decay import weight_decay_groups
-from scansearch.yaml_io import StrictModel
+from scansearch.seeding import seed_everything
 
 if TYPE_CHECKING:
     from scansearch.models.backbone import ScanBackbone

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from scansearch.augment import Augment
-from scansearch.yaml_io import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
+from scansearch.data.augment import Augment
+from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
 
 
 class OptimizerOptions(StrictModel):
@@ -82,7 +82,7 @@ class TrainConfig(StrictModel):
         image_size: side in pixels; None for the model's own.
         model_options: further arguments of the model's class, for example ``{embed_dim: 64}``.
         drop_path: rate of the last layer, rising from 0 in the first; None for the genotype's own.
-        augment: see :class:`scansearch.augment.Augment`; None for the data set's own way.
+        augment: see :class:`scansearch.data.augment.Augment`; None for the data set's own way.
         accumulate: micro-batches per step.
         max_broken: images that cannot be read are skipped, up to this many.
     """

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 import scansearch
-from scansearch.benchmark import genotype_means, noise
-from scansearch.brief_training import BriefRecipe, train_briefly
-from scansearch.data import Split, load_data, seed_everything
-from scansearch.data_translated import with_validation_in_training
+from scansearch.analysis.benchmark import genotype_means, noise
+from scansearch.data import Split, load_data
+from scansearch.data.translated import with_validation_in_training
 from scansearch.errors import InputError, RunStopped
-from scansearch.genotype import Genotype
+from scansearch.records.genotype import Genotype
+from scansearch.seeding import seed_everything
+from scansearch.training.brief import BriefRecipe, train_briefly
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import statistics
 import pytest
 import torch
 
-from scansearch.analysis import compare, to_csv, to_markdown
+from scansearch.analysis.compare import compare, to_csv, to_markdown
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.genotype import Genotype
-from scansearch.training_config import train_config
-from scansearch.weights import save_weights
-from scansearch.yaml_io import dump_yaml
+from scansearch.files.strict import dump_yaml
+from scansearch.records.genotype import Genotype
+from scansearch.records.weights import save_weights
+from scansearch.training.config import train_config
 
 
 def made_run(folder, *, seed=0, score=90.0, genotype="aaaa", model="g.yaml", kind="train", **options):

@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 import torch
 
-from scansearch import fidelity
+from scansearch.analysis import fidelity
+from scansearch.analysis.fidelity import Sample, agreement, rank_run, sample_genotypes
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.fidelity import Sample, agreement, rank_run, sample_genotypes
-from scansearch.reopen import open_search
+from scansearch.runs.reopen import open_search
 
 CANDIDATES = (("h", "v", "w2", "v_flip"),) * 2
 
@@ -68,9 +68,9 @@ def test_more_samples_than_genotypes_are_refused():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from tiny import TINY_SPACE
+    from support.tiny import TINY_SPACE
 
-    from scansearch.yaml_io import dump_yaml
+    from scansearch.files.strict import dump_yaml
 
     folder = tmp_path_factory.mktemp("rank")
     space = folder / "tiny-test.yaml"

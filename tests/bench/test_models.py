@@ -6,8 +6,8 @@ import pytest
 import torch
 from scansearch_kernels import backends
 
+from scansearch.bench.models import bench_models, line
 from scansearch.errors import InputError
-from scansearch.model_bench import bench_models, line
 
 
 def test_models_are_measured_end_to_end_on_the_cpu() -> None:

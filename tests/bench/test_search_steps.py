@@ -5,9 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from scansearch.bench.search_steps import bench_search, table
 from scansearch.cli import app
 from scansearch.errors import InputError
-from scansearch.search_bench import bench_search, table
 
 SMALL = {"data": "fake:8x8:3", "batch_size": 4, "steps": 1, "rounds": 1}
 

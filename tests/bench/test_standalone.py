@@ -6,24 +6,24 @@ import pytest
 import torch
 from scansearch_kernels.bench_cases import Size
 
-from scansearch import standalone_bench
+from scansearch.bench import standalone
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.export.templates import shared
+from scansearch.exporting.templates import shared
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standalone_bench, "SIZES", {"small": Size(2, 25, 16, 4, 3, False)})
+    monkeypatch.setattr(standalone, "SIZES", {"small": Size(2, 25, 16, 4, 3, False)})
 
 
 def test_both_scans_agree_and_the_ratio_is_that_of_their_times() -> None:
-    rows = standalone_bench.bench_standalone(["small"], repeats=2)
+    rows = standalone.bench_standalone(["small"], repeats=2)
     assert [row["pass"] for row in rows] == ["forward", "forward+backward"]
     for row in rows:
         assert row["difference"] < 1e-5
         assert row["ratio"] == pytest.approx(row["standalone_ms"] / row["kernel_ms"])
-        assert "times the kernel" in standalone_bench.line(row)
+        assert "times the kernel" in standalone.line(row)
 
 
 def test_a_wrong_scan_gets_no_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -41,4 +41,4 @@ def test_a_wrong_scan_gets_no_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 def test_an_unknown_size_names_those_there_are() -> None:
     with pytest.raises(InputError, match="size must be one of small, not 'huge'"):
-        standalone_bench.bench_standalone(["huge"])
+        standalone.bench_standalone(["huge"])

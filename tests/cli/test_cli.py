@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import call
+from support.commands import call
 
 from scansearch.cli import main
-from scansearch.genotype import Genotype
-from scansearch.runs import Run
+from scansearch.records.genotype import Genotype
+from scansearch.runs.folder import Run
 
 QUICK = ["--k", "2", "--epochs", "2", "--batch-size", "64", "--set", "image_size=8", "--device", "cpu"]
 
@@ -23,9 +23,9 @@ QUICK = ["--k", "2", "--epochs", "2", "--batch-size", "64", "--set", "image_size
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """The folder of one finished run of the tiny space."""
-    from tiny import TINY_SPACE
+    from support.tiny import TINY_SPACE
 
-    from scansearch.yaml_io import dump_yaml
+    from scansearch.files.strict import dump_yaml
 
     folder = tmp_path_factory.mktemp("runs")
     space = folder / "tiny-test.yaml"
@@ -151,9 +151,9 @@ SPACES = {
 
 @pytest.mark.parametrize(("text", "message"), SPACES.values(), ids=SPACES.keys())
 def test_a_bad_space_file_is_one_clear_line_naming_the_file(text, message, tmp_path, capsys):
-    from tiny import TINY_SPACE
+    from support.tiny import TINY_SPACE
 
-    from scansearch.yaml_io import dump_yaml
+    from scansearch.files.strict import dump_yaml
 
     path = tmp_path / "space.yaml"
     keys = {line.split(":")[0] for line in text.splitlines()}
@@ -258,10 +258,10 @@ def test_importing_scansearch_loads_neither_torch_nor_timm():
 
 def test_public_names_are_functions_and_classes_whatever_was_imported_first():
     program = (
-        "import scansearch.search.loop, scansearch.derive, scansearch\n"
+        "import scansearch.searching.task, scansearch.derive, scansearch\n"
         "assert callable(scansearch.search) and callable(scansearch.derive)\n"
         "assert all(getattr(scansearch, name) for name in scansearch.__all__)\n"
-        "from scansearch.search.relaxations import relaxation\n"
+        "from scansearch.searching.relaxations import relaxation\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -5,11 +5,11 @@ import typer
 from typer.testing import CliRunner
 
 from scansearch.cli.derive import derive_command
-from scansearch.costs import Costs
 from scansearch.errors import InputError
-from scansearch.genotype import Genotype
-from scansearch.preferences import Preferences
-from scansearch.yaml_io import dump_yaml
+from scansearch.files.strict import dump_yaml
+from scansearch.records.costs import Costs
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
 
 CANDIDATES = (("h", "v", "w2", "v_flip"),) * 2
 SCORES = ((0.1, 0.2, 0.4, 0.3), (0.4, 0.3, 0.2, 0.1))

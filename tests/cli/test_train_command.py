@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import call
 from safetensors.torch import load_file
-from trainings import tiny_genotype
+from support.commands import call
+from support.trainings import tiny_genotype
 
 from scansearch.cli import main
-from scansearch.evaluation import evaluate
-from scansearch.runs import Run
-from scansearch.training_run import find_genotype, train
-from scansearch.weights import load_weights
+from scansearch.evaluation.evaluate import evaluate
+from scansearch.records.lookup import find_genotype
+from scansearch.records.weights import load_weights
+from scansearch.runs.folder import Run
+from scansearch.runs.train_run import train
 
 QUICK = [
     "--data",

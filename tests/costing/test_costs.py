@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from scansearch.costing import full_flops, model_costs, released_flops, space_costs
-from scansearch.costs import Costs
-from scansearch.latency import LatencyCache, default_cache, measure_costs
+from scansearch.costing.flops import full_flops, model_costs, released_flops, space_costs
+from scansearch.costing.latency import LatencyCache, default_cache, measure_costs
 from scansearch.models import build_model
 from scansearch.models.published import CANDIDATES, PUBLISHED
-from scansearch.spaces import load_space
+from scansearch.records.costs import Costs
+from scansearch.records.space import load_space
 
 # Section 1 of the released code's facts: LocalVim to the unit; LocalVMamba's closed form, whose counter rounds.
 RELEASED = {
@@ -204,7 +204,7 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
     assert "measured on" in shown
     assert default_cache().is_file()
     assert Costs.load(tmp_path / "costs.json").measures == ("flops", "params", "latency_ms")
-    from scansearch.genotype import Genotype
+    from scansearch.records.genotype import Genotype
 
     Genotype(family="local_vim", layers=(("h", "w3"),) * 2, model={"embed_dim": 16}).save(tmp_path / "g.yaml")
     code, shown = command(str(tmp_path / "g.yaml"), "--img-size", "64")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from scansearch.costing.memory import Forecast, check_memory, forecast, saved_bytes
 from scansearch.errors import InputError
-from scansearch.forecast import Forecast, check_memory, forecast, saved_bytes
-from scansearch.search.supernet import Supernet
+from scansearch.searching.supernet import Supernet
 
 
 def test_saved_bytes_of_a_known_network():

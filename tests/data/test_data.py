@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from support.pictures import made_images
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from scansearch.data import Augment, EpochBatches, evaluation_batches, load_data, training_batches
 from scansearch.errors import InputError, MissingExtra, RunStopped
-from scansearch.yaml_io import validate
+from scansearch.files.strict import validate
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +121,6 @@ def test_training_images_are_shifted_differently_in_every_epoch(digits):
 
 
 # --- folders ---
-
-
-def made_images(folder, classes, each, size=(9, 7)):
-    rng = np.random.default_rng(0)
-    for name in classes:
-        (folder / name).mkdir(parents=True)
-        for i in range(each):
-            Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
 
 
 def test_folder_with_all_three_splits(tmp_path):

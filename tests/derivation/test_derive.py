@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from derive_cases import FLAT, PADDED, TWO, WANTED, make_costs, make_preferences, make_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.derive_cases import FLAT, PADDED, TWO, WANTED, make_costs, make_preferences, make_space
 
 from scansearch.derivation.agreement import kendall_tau, seed_agreement
-from scansearch.derive import derive
+from scansearch.derivation.derive import derive
 from scansearch.errors import InputError
-from scansearch.preferences import Preferences
-from scansearch.spaces import load_space
+from scansearch.records.preferences import Preferences
+from scansearch.records.space import load_space
 
 # --- what the certificate tells ---
 

@@ -5,7 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from derive_cases import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.derive_cases import (
     FLAT,
     NAMES,
     TWO,
@@ -18,12 +20,10 @@ from derive_cases import (
     make_space,
     subsets,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from scansearch.derive import derive, pareto_front
+from scansearch.derivation.derive import derive, pareto_front
 from scansearch.errors import InputError
-from scansearch.spaces import load_space
+from scansearch.records.space import load_space
 
 
 @settings(max_examples=80, deadline=None)

@@ -20,7 +20,7 @@ from scansearch.directions import (
 )
 from scansearch.errors import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PARITY = Path(os.environ.get("SCANSEARCH_PARITY_DIR", ROOT.parent / "shared" / "reference" / "parity"))
 
 sides = st.integers(1, 40)
@@ -350,7 +350,7 @@ def test_every_direction_has_a_summary_and_a_source():
 
 
 def test_the_figure_draws_one_panel_per_direction():
-    from scansearch.plots import directions_figure
+    from scansearch.plots.directions import directions_figure
 
     names = ["h", "w2_flip", "hilbert", "spiral", "diag", "random3"]
     figure = directions_figure(names, 3, 5)

@@ -8,18 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from planted import made_data
 from safetensors.torch import save_file
+from support.planted import made_data
 
 from scansearch.cli import main
 from scansearch.data import BrokenImage
-from scansearch.engine import make_accelerator
+from scansearch.engine.devices import make_accelerator
 from scansearch.errors import InputError, RunStopped
-from scansearch.evaluation import Evaluation, evaluate, evaluate_model
-from scansearch.export import export
-from scansearch.genotype import Genotype
-from scansearch.weights import load_weights, save_weights
-from scansearch.yaml_io import validate
+from scansearch.evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from scansearch.exporting import export
+from scansearch.files.strict import validate
+from scansearch.records.genotype import Genotype
+from scansearch.records.weights import load_weights, save_weights
 
 ARGUMENTS = {"num_classes": 10, "in_chans": 1, "img_size": [8, 8]}
 

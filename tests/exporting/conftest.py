@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from scansearch.genotype import Genotype
+from scansearch.records.genotype import Genotype
 
 VIM: dict[str, Any] = {"img_size": 12, "patch_size": 2, "embed_dim": 8, "states": 2, "drop_path_rate": 0.1}
 VMAMBA: dict[str, Any] = {"dims": [8, 16], "depths": [1, 1], "patch_size": 2, "img_size": 12, "states": 2}

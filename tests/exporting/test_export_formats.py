@@ -18,12 +18,19 @@ import torch
 import scansearch.models
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.export import FORMATS, export, hub, safetensors_file, standalone, torch_export, yaml_file
-from scansearch.export.check import ExportMismatch, compare
-from scansearch.export.program_file import load_program
-from scansearch.export.source import Source, load_source
-from scansearch.genotype import Genotype
-from scansearch.weights import load_weights, save_weights
+from scansearch.exporting import FORMATS, export
+from scansearch.exporting.check import ExportMismatch, compare
+from scansearch.exporting.read_program import load_program
+from scansearch.exporting.source import Source, load_source
+from scansearch.exporting.targets import (
+    genotype_yaml,
+    hub_folder,
+    standalone_file,
+    torch_program,
+    weight_file,
+)
+from scansearch.records.genotype import Genotype
+from scansearch.records.weights import load_weights, save_weights
 
 SIZES = {"num_classes": 4, "in_chans": 1}
 FAMILIES = pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
@@ -102,10 +109,10 @@ def test_the_hub_folder_tells_how_its_images_are_normalised(
     notes: dict[str, Any], expected: dict[str, Any], genotypes: dict[str, Path]
 ) -> None:
     source = dataclasses.replace(load_source(genotypes["local_vim"], **SIZES), notes=notes)
-    config = hub.config(source)["pretrained_cfg"]
+    config = hub_folder.config(source)["pretrained_cfg"]
     assert {"mean": config["mean"], "std": config["std"]} == expected
     three = load_source(genotypes["local_vim"], num_classes=4)
-    assert hub.config(three)["pretrained_cfg"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert hub_folder.config(three)["pretrained_cfg"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
 
 
 def test_fresh_weights_come_from_the_seed(genotypes: dict[str, Path]) -> None:
@@ -197,7 +204,9 @@ def test_programs_of_other_switches_are_read_back(
     changed = Genotype(family=genotype.family, layers=genotype.layers, model=genotype.model | switches)
     changed.save(tmp_path / "changed.yaml")
     source = load_source(tmp_path / "changed.yaml", **SIZES)
-    torch.export.save(torch_export.trace(standalone.plain_model(source), source), tmp_path / "model.pt2")
+    torch.export.save(
+        torch_program.trace(standalone_file.plain_model(source), source), tmp_path / "model.pt2"
+    )
     module = load_program(tmp_path / "model.pt2").module()
     compare(source, lambda images: module(images).detach(), tolerance=1e-5, batches=(1, 4))
 
@@ -213,13 +222,13 @@ def spoil(source: Source) -> torch.nn.Module:
     return model
 
 
-ORIGINAL = standalone.plain_model
+ORIGINAL = standalone_file.plain_model
 
 
 def test_a_wrong_program_leaves_no_file(
     genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch_export, "plain_model", spoil)
+    monkeypatch.setattr(torch_program, "plain_model", spoil)
     with pytest.raises(ExportMismatch, match="logits differ by"):
         export(genotypes["local_vim"], "torch-export", tmp_path / "out" / "model.pt2", **SIZES)
     assert list((tmp_path / "out").iterdir()) == []
@@ -228,11 +237,13 @@ def test_a_wrong_program_leaves_no_file(
 def test_a_wrong_standalone_file_keeps_the_old_one(
     genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = standalone.standalone_text
+    original = standalone_file.standalone_text
     wrong = "return self.out_proj(self.merge(y))"
     right = "return self.out_proj(self.merge(y * F.silu(z).unsqueeze(1)))"
     assert right in original(load_source(genotypes["local_vim"], **SIZES))
-    monkeypatch.setattr(standalone, "standalone_text", lambda source: original(source).replace(right, wrong))
+    monkeypatch.setattr(
+        standalone_file, "standalone_text", lambda source: original(source).replace(right, wrong)
+    )
     out = tmp_path / "model.py"
     out.write_text("# the old one\n")
     with pytest.raises(ExportMismatch, match="logits differ by"):
@@ -241,7 +252,7 @@ def test_a_wrong_standalone_file_keeps_the_old_one(
     assert list(tmp_path.iterdir()) == [out]
 
 
-@pytest.mark.parametrize("module", [safetensors_file, hub])
+@pytest.mark.parametrize("module", [weight_file, hub_folder])
 def test_wrong_weights_leave_nothing(
     module: Any, genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +275,7 @@ def test_a_lossy_genotype_file_leaves_nothing(
     text = "".join(line for line in lines if not line.startswith("hash:"))
     monkeypatch.setattr(Genotype, "to_yaml", lambda self: text)
     with pytest.raises(ExportMismatch, match="does not survive"):
-        yaml_file.export(source, tmp_path / "out.yaml")
+        genotype_yaml.export(source, tmp_path / "out.yaml")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -338,6 +349,6 @@ def test_weights_decide_the_number_of_classes(genotypes: dict[str, Path], tmp_pa
 
 def test_every_format_has_its_module() -> None:
     for module, _ in FORMATS.values():
-        target = importlib.import_module(f"scansearch.export.{module}")
+        target = importlib.import_module(f"scansearch.exporting.targets.{module}")
         assert callable(target.export)
         assert isinstance(target.SUFFIXES, tuple)

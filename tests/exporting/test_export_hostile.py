@@ -17,10 +17,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from scansearch.archives import check_archive
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.export.program_file import check_graph, load_program
+from scansearch.exporting.read_program import check_graph, load_program
+from scansearch.files.archives import check_archive
 
 
 class Touch:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from scansearch.errors import MissingExtra
-from scansearch.export import export, onnx_file
-from scansearch.export.check import ExportMismatch
-from scansearch.export.source import Source, load_source
-from scansearch.export.standalone import plain_model
+from scansearch.exporting import export
+from scansearch.exporting.check import ExportMismatch
+from scansearch.exporting.source import Source, load_source
+from scansearch.exporting.targets import onnx_graph
+from scansearch.exporting.targets.standalone_file import plain_model
 
 MISSING = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"extra onnx is not installed ({', '.join(MISSING)})")
@@ -29,14 +30,14 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(
     done = export(genotypes[family], "onnx", tmp_path / "model.onnx", num_classes=4, in_chans=1)
     assert done.difference <= 1e-4
     source = load_source(genotypes[family], num_classes=4, in_chans=1)
-    session = onnx_file.session(done.out)
+    session = onnx_graph.session(done.out)
     for batch in (1, 2, 5):
         images = source.images(batch)
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         torch.testing.assert_close(torch.from_numpy(logits), source.logits(images), rtol=1e-4, atol=1e-4)
     graph = onnx.load(done.out)
     assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
-    assert str(Path(onnx_file.__file__).parent.parent).encode() not in done.out.read_bytes()
+    assert str(Path(onnx_graph.__file__).parent.parent.parent).encode() not in done.out.read_bytes()
 
 
 @needs_onnx
@@ -48,7 +49,7 @@ def test_a_wrong_graph_leaves_no_file(
         model.get_submodule("head").weight.data[0, 0] += 0.1
         return model
 
-    monkeypatch.setattr(onnx_file, "plain_model", spoiled)
+    monkeypatch.setattr(onnx_graph, "plain_model", spoiled)
     with pytest.raises(ExportMismatch, match="logits differ by"):
         export(genotypes["local_vim"], "onnx", tmp_path / "model.onnx", num_classes=4, in_chans=1)
     assert list(tmp_path.iterdir()) == []

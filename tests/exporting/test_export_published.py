@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scansearch.export import FORMATS, export
+from scansearch.exporting import FORMATS, export
 
 SUFFIX = {"standalone": ".py", "timm": ".py", "torch-export": ".pt2", "hub": ""}
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from scansearch.errors import InputError
-from scansearch.export import export
-from scansearch.export.source import load_source
-from scansearch.export.standalone import mixer_grids, plain_arguments, standalone_text
-from scansearch.genotype import Genotype
+from scansearch.exporting import export
+from scansearch.exporting.source import load_source
+from scansearch.exporting.targets.standalone_file import mixer_grids, plain_arguments, standalone_text
+from scansearch.records.genotype import Genotype
 
 FAMILIES = ("local_vim", "local_vmamba")
 
@@ -127,7 +127,7 @@ def test_grids_are_those_that_the_mixers_see(monkeypatch: pytest.MonkeyPatch) ->
         layers = [["h"]] * (2 if family == "local_vim" else 4)
         genotype = Genotype.model_validate({"family": family, "layers": layers, "model": model})
         network = genotype.build(num_classes=2)
-        from scansearch.export.source import Source
+        from scansearch.exporting.source import Source
 
         source = Source("x", genotype, network, {"num_classes": 2})  # type: ignore[arg-type]
         seen.clear()

@@ -12,8 +12,8 @@ from scansearch_kernels import selective_scan
 from torch import Tensor
 
 from scansearch.directions import parse_direction
-from scansearch.export.standalone import CLASSES
-from scansearch.export.templates import local_vim, shared
+from scansearch.exporting.targets.standalone_file import CLASSES
+from scansearch.exporting.templates import local_vim, shared
 from scansearch.models import build_model
 
 LAYERS = (("h", "v_flip", "w7", "w2_flip"), ("h_flip", "v", "w2"), ("w7_flip", "w3"))

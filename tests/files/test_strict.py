@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from scansearch.errors import InputError
-from scansearch.yaml_io import (
+from scansearch.files.strict import (
     Integers,
     StrictModel,
     StringLists,

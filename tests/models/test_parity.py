@@ -27,7 +27,7 @@ from scansearch.models.checkpoints import from_released, to_released
 from scansearch.models.published import CANDIDATES, LOCALVIM_UNSEARCHED, PUBLISHED
 
 FOLDER = Path(
-    os.environ.get("SCANSEARCH_PARITY_DIR", Path(__file__).parents[2] / "shared" / "reference" / "parity")
+    os.environ.get("SCANSEARCH_PARITY_DIR", Path(__file__).parents[3] / "shared" / "reference" / "parity")
 )
 BACKENDS = [name for name in ("reference", "cpu", "cuda") if name in available_backends()]
 RELEASED_NAMES = {

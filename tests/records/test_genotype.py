@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from scansearch.directions import FLIP, direction_families
 from scansearch.errors import InputError
-from scansearch.genotype import Certificate, Genotype, Provenance
-from scansearch.spaces import load_space
-from scansearch.yaml_io import parse_yaml, validate
+from scansearch.files.strict import parse_yaml, validate
+from scansearch.records.genotype import Certificate, Genotype
+from scansearch.records.provenance import Provenance
+from scansearch.records.space import load_space
 
 NAMES = [
     (family.name(7) if family.has_parameter else family.pattern) + flip

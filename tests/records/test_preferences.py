@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scansearch.costs import Costs, CostTable
 from scansearch.errors import InputError
-from scansearch.genotype import Provenance
-from scansearch.preferences import Preferences
+from scansearch.records.costs import Costs, CostTable
+from scansearch.records.preferences import Preferences
+from scansearch.records.provenance import Provenance
 
 CANDIDATES = (("h", "v", "w2"), ("h", "v_flip"))
 SCORES = ((0.5, 0.3, 0.2), (0.6, 0.4))
@@ -220,6 +220,6 @@ def test_costs_and_preferences_load_without_torch():
     import subprocess
     import sys
 
-    code = "import sys, scansearch.costs, scansearch.preferences; print('torch' in sys.modules)"
+    code = "import sys, scansearch.costs, scansearch.records.preferences; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

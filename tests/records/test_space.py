@@ -6,8 +6,8 @@ import pytest
 
 from scansearch.directions import FLIP
 from scansearch.errors import InputError
-from scansearch.spaces import SearchSpace, load_space, space_names, spaces_folder
-from scansearch.yaml_io import dump_yaml, parse_yaml, validate
+from scansearch.files.strict import dump_yaml, parse_yaml, validate
+from scansearch.records.space import SearchSpace, load_space, space_names, spaces_folder
 
 VIM = {
     "schema": 1,

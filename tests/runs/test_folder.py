@@ -9,9 +9,10 @@ import stat
 import pytest
 import torch
 
-from scansearch import runs
 from scansearch.errors import InputError, RunStopped
-from scansearch.runs import Run
+from scansearch.files.atomic import write_text
+from scansearch.runs.environment import environment
+from scansearch.runs.folder import Run, default_folder
 
 
 @pytest.fixture
@@ -86,20 +87,20 @@ def test_metrics_drop_a_torn_line_and_forget_what_will_be_repeated(run):
 
 def test_writing_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "file.txt"
-    runs.write_text(path, "old")
+    write_text(path, "old")
 
     def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunStopped, match="No space left"):
-        runs.write_text(path, "new and longer")
+        write_text(path, "new and longer")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
 def test_files_get_the_usual_permissions(tmp_path):
-    runs.write_text(tmp_path / "file.txt", "x")
+    write_text(tmp_path / "file.txt", "x")
     (tmp_path / "plain").touch()
     assert stat.S_IMODE((tmp_path / "file.txt").stat().st_mode) == stat.S_IMODE(
         (tmp_path / "plain").stat().st_mode
@@ -126,15 +127,15 @@ def test_folders_that_cannot_be_used_are_named(tmp_path):
 
 def test_default_folders_do_not_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = runs.default_folder("vim8", "darts", 3)
+    first = default_folder("vim8", "darts", 3)
     first.mkdir(parents=True)
-    second = runs.default_folder("vim8", "darts", 3)
+    second = default_folder("vim8", "darts", 3)
     assert first != second
     assert "vim8-darts-s3" in first.name
 
 
 def test_environment_tells_versions_threads_and_seed():
-    told = json.loads(json.dumps(runs.environment("cpu", 5)))
+    told = json.loads(json.dumps(environment("cpu", 5)))
     assert told["seed"] == 5
     assert told["threads"] == torch.get_num_threads()
     assert told["packages"]["torch"] == torch.__version__.split("+")[0]

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from scansearch.driving import Interrupted, interruptible
+from scansearch.runs.signals import Interrupted, interruptible
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,10 +5,10 @@ from typer.testing import CliRunner
 
 from scansearch.cli import app
 from scansearch.errors import InputError
-from scansearch.genotype import Genotype
-from scansearch.pipeline import run
-from scansearch.reopen import select_unfinished
-from scansearch.search.config import search_config
+from scansearch.records.genotype import Genotype
+from scansearch.runs.reopen import select_unfinished
+from scansearch.runs.search_run import run_search
+from scansearch.searching.config import search_config
 
 
 @pytest.fixture(params=["localmamba", "spos", "fair"])
@@ -22,7 +22,7 @@ def cut_off(request, tiny_space_file, tmp_path):
         k=1,
         evolution={"evaluations": 6, "population": 2},
     )
-    done = run(config, out=tmp_path / "run")
+    done = run_search(config, out=tmp_path / "run")
     for name in ("preferences.json", "genotype.yaml", "result.json", "evolution.json", "summary.md"):
         (tmp_path / "run" / name).unlink(missing_ok=True)
     return done.preferences, tmp_path / "run"

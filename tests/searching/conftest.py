@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from planted import made_data
+from support.planted import made_data
 
 from scansearch.data import ImageData
-from scansearch.engine import make_accelerator
-from scansearch.search.config import SearchConfig, search_config
-from scansearch.search.loop import SearchTask
+from scansearch.engine.devices import make_accelerator
+from scansearch.searching.config import SearchConfig, search_config
+from scansearch.searching.task import SearchTask
 
 
 @pytest.fixture

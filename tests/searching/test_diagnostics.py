@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from scansearch.diagnostics import diagnose
-from scansearch.genotype import Genotype
-from scansearch.preferences import Preferences
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
+from scansearch.searching.diagnostics import diagnose
 
 NAMES = ("h", "v", "w2", "w7")
 GOOD = {"loss": 0.5, "accuracy": 90.0}

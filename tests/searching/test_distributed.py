@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scansearch.runs import Run
+from scansearch.runs.folder import Run
 
 STRATEGIES = ["localmamba", "darts", "darts2", "fair"]
 
@@ -31,7 +31,7 @@ def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess:
 def outcomes(tmp_path_factory):
     out = str(tmp_path_factory.mktemp("ranks") / "state")
     for processes in (1, 2):
-        done = torchrun(processes, str(Path(__file__).parent / "ranks.py"), out, *STRATEGIES)
+        done = torchrun(processes, str(Path(__file__).parents[1] / "support" / "ranks.py"), out, *STRATEGIES)
         assert done.returncode == 0, done.stderr[-3000:]
     return load_file(f"{out}.1"), load_file(f"{out}.2")
 

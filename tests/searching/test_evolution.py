@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scansearch.cli import main
-from scansearch.costs import Costs, CostTable
 from scansearch.errors import InputError, RunStopped
-from scansearch.evolution import Evolution, Scored, evolve
-from scansearch.genotype import Genotype
-from scansearch.reopen import open_search
-from scansearch.runs import Run
-from scansearch.yaml_io import dump_yaml
+from scansearch.files.strict import dump_yaml
+from scansearch.records.costs import Costs, CostTable
+from scansearch.records.genotype import Genotype
+from scansearch.runs.folder import Run
+from scansearch.runs.reopen import open_search
+from scansearch.searching.evolution import Evolution, Scored, evolve
 
 CANDIDATES = (("h", "v", "w2", "v_flip"), ("h", "v", "w2", "v_flip"))
 WORTH = {"h": 0.1, "v": 1.0, "w2": -0.5, "v_flip": 0.6}
@@ -244,7 +244,7 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    from tiny import TINY_SPACE
+    from support.tiny import TINY_SPACE
 
     folder = tmp_path_factory.mktemp("evolved")
     (folder / "tiny-test.yaml").write_text(dump_yaml(TINY_SPACE))

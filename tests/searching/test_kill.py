@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scansearch.runs import Run
-from scansearch.search.strategies import STRATEGIES
+from scansearch.runs.folder import Run
+from scansearch.searching.strategies import STRATEGIES
 
 EPOCHS, BATCH_SIZE = 2, 64
 STEPS = EPOCHS * (1257 // BATCH_SIZE)

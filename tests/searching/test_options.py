@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from planted import made_data
+from support.planted import made_data
 
 from scansearch import engine
-from scansearch.costing import space_costs
+from scansearch.costing.flops import space_costs
 from scansearch.errors import InputError
-from scansearch.search.config import SearchConfig, search_config
-from scansearch.selection import select
+from scansearch.searching.config import SearchConfig, search_config
+from scansearch.searching.selection import select
 
 BASE = {"epochs": 3, "batch_size": 16, "k": 2, "seed": 0, "alphas": {"warmup_epochs": 1}}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scansearch.search.relaxations import gumbel_noise, relaxation
-from scansearch.search.strategies import RELAXATIONS
+from scansearch.searching.relaxations import gumbel_noise, relaxation
+from scansearch.searching.strategies import RELAXATIONS
 
 ALPHAS = [[0.3, -0.2, 1.1, 0.0, 0.4, -1.0, 0.2, 0.6], [2.0, -2.0, 0.5]]
 

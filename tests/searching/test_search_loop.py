@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from planted import made_data, plant_noise
+from support.planted import made_data, plant_noise
 
 from scansearch import engine
 from scansearch.errors import InputError, RunStopped
-from scansearch.search.strategies import STRATEGIES
-from scansearch.selection import select
+from scansearch.searching.selection import select
+from scansearch.searching.strategies import STRATEGIES
 
 
 def _drive(task, seed=0, **options):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scansearch.search.strategies import STRATEGIES
-from scansearch.search.updates import unrolled_gradients
+from scansearch.searching.strategies import STRATEGIES
+from scansearch.searching.updates import unrolled_gradients
 
 
 def _double(task):

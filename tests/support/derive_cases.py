@@ -5,12 +5,12 @@ import math
 
 from hypothesis import strategies as st
 
-from scansearch.costs import Costs
-from scansearch.derive import derive
-from scansearch.genotype import Provenance
-from scansearch.preferences import Preferences
-from scansearch.spaces import SearchSpace
-from scansearch.yaml_io import validate
+from scansearch.derivation.derive import derive
+from scansearch.files.strict import validate
+from scansearch.records.costs import Costs
+from scansearch.records.preferences import Preferences
+from scansearch.records.provenance import Provenance
+from scansearch.records.space import SearchSpace
 
 NAMES = ["h", "h_flip", "v", "v_flip", "w2", "w2_flip"]
 

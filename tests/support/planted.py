@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scansearch.data import ImageData, Split
-from scansearch.search.supernet import Supernet
+from scansearch.searching.supernet import Supernet
 
 
 def made_data(count: int = 64, size: int = 8, classes: int = 4, seed: int = 0) -> ImageData:

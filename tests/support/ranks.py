@@ -10,15 +10,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from planted import made_data
 from safetensors.torch import save_file
-from tiny import TINY_SPACE
+from support.planted import made_data
+from support.tiny import TINY_SPACE
 
-from scansearch.engine import check_equal_on_all_processes, drive, make_accelerator
-from scansearch.search.config import search_config
-from scansearch.search.loop import SearchTask
-from scansearch.spaces import SearchSpace
-from scansearch.yaml_io import validate
+from scansearch.engine.devices import check_equal_on_all_processes, make_accelerator
+from scansearch.engine.loop import drive
+from scansearch.files.strict import validate
+from scansearch.records.space import SearchSpace
+from scansearch.searching.config import search_config
+from scansearch.searching.task import SearchTask
 
 
 def main(out: str, strategies: list[str]) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from planted import made_data
-from tiny import TINY_SPACE
+from support.planted import made_data
+from support.tiny import TINY_SPACE
 
 from scansearch import engine
 from scansearch.data import ImageData
-from scansearch.engine import make_accelerator
-from scansearch.genotype import Genotype
-from scansearch.spaces import SearchSpace
-from scansearch.training import TrainTask
-from scansearch.training_config import train_config
-from scansearch.yaml_io import validate
+from scansearch.engine.devices import make_accelerator
+from scansearch.files.strict import validate
+from scansearch.records.genotype import Genotype
+from scansearch.records.space import SearchSpace
+from scansearch.training.config import train_config
+from scansearch.training.task import TrainTask
 
 
 def tiny_genotype() -> Genotype:

@@ -8,17 +8,17 @@ import pytest
 
 from scansearch import engine
 from scansearch.data import load_data
-from scansearch.engine import make_accelerator
+from scansearch.engine.devices import make_accelerator
+from scansearch.files.strict import load_yaml
 from scansearch.models.published import PUBLISHED
-from scansearch.search.config import SearchConfig
-from scansearch.search.loop import SearchTask
-from scansearch.spaces import load_space
-from scansearch.training import TrainTask
-from scansearch.training_config import train_config
-from scansearch.training_run import find_genotype
-from scansearch.yaml_io import load_yaml
+from scansearch.records.lookup import find_genotype
+from scansearch.records.space import load_space
+from scansearch.searching.config import SearchConfig
+from scansearch.searching.task import SearchTask
+from scansearch.training.config import train_config
+from scansearch.training.task import TrainTask
 
-FOLDER = Path(__file__).parent.parent / "experiments"
+FOLDER = Path(__file__).parents[2] / "experiments" / "recipes"
 SEARCHES = sorted(FOLDER.glob("search_*.yaml"))
 TRAININGS = sorted(FOLDER.glob("train_*.yaml"))
 

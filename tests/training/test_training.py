@@ -7,10 +7,10 @@ import math
 
 import pytest
 import torch
-from trainings import drive, make_task, weights
+from support.trainings import drive, make_task, weights
 
 from scansearch import engine
-from scansearch.training import parameter_groups
+from scansearch.training.optimizer import parameter_groups
 
 FULL = {
     "ema": {"decay": 0.9, "warmup": True},

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_data import made_images
-from trainings import tiny_genotype
+from support.pictures import made_images
+from support.trainings import tiny_genotype
 
 from scansearch.errors import RunStopped
-from scansearch.runs import Run
-from scansearch.training_run import train
+from scansearch.runs.folder import Run
+from scansearch.runs.train_run import train
 
 
 def test_broken_images_are_skipped_counted_and_named(tmp_path):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from trainings import drive, make_task, tiny_genotype, weights
+from support.trainings import drive, make_task, tiny_genotype, weights
 
 import scansearch
-from scansearch import forecast
-from scansearch.driving import Started
+from scansearch.costing import memory
 from scansearch.errors import InputError
-from scansearch.training_run import find_genotype, train
+from scansearch.records.lookup import find_genotype
+from scansearch.runs.recorder import Started
+from scansearch.runs.train_run import train
 
 CHANGING = {
     "optimizer": {"optimizer": {"name": "lion"}},
@@ -126,7 +127,7 @@ def test_models_are_found_by_name_file_and_folder(tmp_path):
 
 def test_a_training_that_cannot_fit_in_memory_is_refused_before_it_writes(tmp_path, monkeypatch):
     options = {"data": "fake:8x8:2", "epochs": 1, "batch_size": 16, "device": "cpu"}
-    monkeypatch.setattr(forecast, "available_bytes", lambda device: 200_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 200_000)
     with pytest.raises(InputError, match=r"about \d+ images at a time fit: a smaller --batch-size"):
         scansearch.train(tiny_genotype(), out=tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()

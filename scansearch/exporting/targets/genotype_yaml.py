@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scansearch.export.check import ExportMismatch, compare, publish, staging
-from scansearch.export.source import Source
-from scansearch.genotype import Genotype
+from scansearch.exporting.check import ExportMismatch, compare, publish, staging
+from scansearch.exporting.source import Source
+from scansearch.records.genotype import Genotype
 
 SUFFIXES = (".yaml", ".yml")
 

@@ -14,12 +14,12 @@ import timm
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from scansearch.costing import model_costs
-from scansearch.export.check import compare, publish_folder, staging
-from scansearch.export.source import Source
+from scansearch.costing.flops import model_costs
+from scansearch.exporting.check import compare, publish_folder, staging
+from scansearch.exporting.source import Source
 from scansearch.models.families import CONFIGURATION
-from scansearch.summary import human
-from scansearch.weights import save_weights
+from scansearch.records.weights import save_weights
+from scansearch.text import human
 
 if TYPE_CHECKING:
     from scansearch.models.backbone import ScanBackbone

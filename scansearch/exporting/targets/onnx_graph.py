@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from scansearch.errors import MissingExtra
-from scansearch.export.check import compare, publish, staging
-from scansearch.export.source import Source
-from scansearch.export.standalone import plain_model
-from scansearch.export.torch_export import trace
+from scansearch.exporting.check import compare, publish, staging
+from scansearch.exporting.source import Source
+from scansearch.exporting.targets.standalone_file import plain_model
+from scansearch.exporting.targets.torch_program import trace
 
 SUFFIXES = (".onnx",)
 

@@ -16,10 +16,10 @@ import torch
 
 from scansearch.directions import parse_direction
 from scansearch.errors import InputError
-from scansearch.export.check import compare, publish, run_child, staging
-from scansearch.export.literals import import_lines, literal
-from scansearch.export.source import Source
-from scansearch.export.templates import local_vim, local_vmamba, shared
+from scansearch.exporting.check import compare, publish, run_child, staging
+from scansearch.exporting.literals import import_lines, literal
+from scansearch.exporting.source import Source
+from scansearch.exporting.templates import local_vim, local_vmamba, shared
 
 SUFFIXES = (".py",)
 TEMPLATES: dict[str, ModuleType] = {"local_vim": local_vim, "local_vmamba": local_vmamba}

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from scansearch.errors import InputError
-from scansearch.export.check import compare, publish, run_child, staging
-from scansearch.export.literals import literal
-from scansearch.export.source import Source
+from scansearch.exporting.check import compare, publish, run_child, staging
+from scansearch.exporting.literals import literal
+from scansearch.exporting.source import Source
 
 SUFFIXES = (".py",)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from scansearch.export.check import compare, publish, staging
-from scansearch.export.program_file import load_program
-from scansearch.export.source import Source
-from scansearch.export.standalone import plain_model
+from scansearch.exporting.check import compare, publish, staging
+from scansearch.exporting.read_program import load_program
+from scansearch.exporting.source import Source
+from scansearch.exporting.targets.standalone_file import plain_model
 
 if TYPE_CHECKING:
     from torch import nn

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scansearch.export.check import compare, publish, staging
-from scansearch.export.source import Source
-from scansearch.weights import load_weights, save_weights
+from scansearch.exporting.check import compare, publish, staging
+from scansearch.exporting.source import Source
+from scansearch.records.weights import load_weights, save_weights
 
 SUFFIXES = (".safetensors",)
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scansearch.export.templates.shared import (
+from scansearch.exporting.templates.shared import (
     EPSILON,
     DirectionalSSM,
     DropPath,
