@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +241,17 @@ def _assemble(
         test=parts["test"].split(plain),
         mean=MEAN,
         deviation=DEVIATION,
+        digest=_digest([train, parts["validation"], parts["test"]]),
     )
+
+
+def _digest(splits: Sequence[Pictures]) -> str:
+    digest = hashlib.sha256()
+    for pictures in splits:
+        for index, label in enumerate(pictures.labels):
+            digest.update(f"{pictures.name(index)}\0{label}\n".encode(errors="surrogateescape"))
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def _tenth(labels: list[int], what: str) -> int:
