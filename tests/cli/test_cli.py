@@ -36,6 +36,7 @@ def finished(tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.smoke
 def test_run_leaves_everything_that_it_promises(finished):
     present = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
     assert present >= {

@@ -58,6 +58,7 @@ def test_yaml_to_model_to_yaml_is_identical(family: str, genotypes: dict[str, Pa
     assert Genotype.load(first).build(**SIZES).directions == Genotype.load(second).layers
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_weights_of_a_run_survive_safetensors(
     family: str, genotypes: dict[str, Path], tmp_path: Path
@@ -74,6 +75,7 @@ def test_weights_of_a_run_survive_safetensors(
     assert torch.equal(again.logits(images), source.logits(images))
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_timm_reads_the_hub_folder(family: str, genotypes: dict[str, Path], tmp_path: Path) -> None:
     run, source = trained(genotypes, family, tmp_path / "run")
@@ -170,6 +172,7 @@ def program(genotypes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     return folder / "model.pt2", source
 
 
+@pytest.mark.smoke
 def test_program_runs_without_scansearch_on_any_batch(program: tuple[Path, Source], tmp_path: Path) -> None:
     path, source = program
     pairs = [(source.images(batch), source.logits(source.images(batch))) for batch in (1, 2, 5)]
