@@ -18,6 +18,7 @@ import numpy as np
 
 from scansearch import engine
 from scansearch.derivation.agreement import kendall_tau
+from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_text
 from scansearch.records.genotype import Genotype
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
     from scansearch.records.space import SearchSpace
     from scansearch.searching.task import SearchTask
-
-Layers = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ such as num_classes, in_chans and img_size) and ``notes`` (JSON: where the weigh
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,8 +19,6 @@ from scansearch.files.strict import parse_yaml, validate
 from scansearch.records.genotype import Genotype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor, nn
 
     from scansearch.models.backbone import ScanBackbone
@@ -64,10 +64,7 @@ def load_weights(path: str | Path) -> Weights:
 
     path = Path(path)
     header, tensors = _read(path)
-    if "genotype" not in header:
-        raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")
-    source = f"{path}: genotype in the header"
-    genotype = validate(parse_yaml(header["genotype"], source=source), Genotype, source=source)
+    genotype = _genotype(path, header)
     arguments, notes = (
         _mapping(header.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
     )
@@ -85,15 +82,51 @@ def load_weights(path: str | Path) -> Weights:
     return Weights(model.eval(), genotype, arguments, notes)
 
 
+def header_genotype(path: str | Path) -> Genotype:
+    """The genotype in the header of a weight file; no weights are read.
+
+    Raises:
+        InputError: no such file, or no weight file of ours.
+    """
+    return _genotype(Path(path), _read_header(Path(path)))
+
+
+def has_genotype(path: str | Path) -> bool:
+    """Whether a safetensors file is a weight file of ours, and not a plain checkpoint.
+
+    Raises:
+        InputError: no such file, or no safetensors file.
+    """
+    return "genotype" in _read_header(Path(path))
+
+
+def _genotype(path: Path, header: Mapping[str, str]) -> Genotype:
+    if "genotype" not in header:
+        raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")
+    source = f"{path}: genotype in the header"
+    return validate(parse_yaml(header["genotype"], source=source), Genotype, source=source)
+
+
+def _read_header(path: Path) -> dict[str, str]:
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with _opened(path) as file:
+        names = list(file.keys())
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise InputError(f"weight file {str(path)!r} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
 

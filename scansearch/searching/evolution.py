@@ -25,14 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scansearch.directions import Layers
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.costs import Costs
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
-
-Layers = tuple[tuple[str, ...], ...]
 
 NSGA_TRIES, RANDOM_TRIES = 20, 2000
 
