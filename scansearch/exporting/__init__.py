@@ -69,17 +69,21 @@ def export(
         InputError: an unknown format, a subject that cannot be exported to it, or a missing optional package.
         ExportMismatch: the exported model gives other logits; no file is left.
     """
-    from scansearch.exporting.check import prepare
     from scansearch.exporting.source import SourceOptions, load_source
+    from scansearch.files.outputs import check_file, check_folder, make_folder
 
     out = Path(out)
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r} (allowed: {', '.join(FORMATS)})")
     target = import_module(f"scansearch.exporting.targets.{FORMATS[format][0]}")
-    prepare(out, target.SUFFIXES)
+    if target.SUFFIXES:
+        check_file(out, target.SUFFIXES)
+    else:
+        check_folder(out, fresh=True)
     if name is None and format == "timm":
         name = out.stem
     options = SourceOptions(weights, seed, num_classes, in_chans, img_size, name)
     source = load_source(subject, options)
+    make_folder(out.parent)
     difference: float = target.export(source, out)
     return Exported(out, format, source.name, source.describe_weights(), difference)

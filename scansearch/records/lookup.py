@@ -16,7 +16,7 @@ from scansearch.models.published import PUBLISHED, published
 from scansearch.records.genotype import Genotype
 from scansearch.records.provenance import Provenance
 from scansearch.records.space import SearchSpace, load_space, space_names
-from scansearch.records.weights import header_genotype
+from scansearch.records.weights import read_header
 
 Kind = Literal["published", "space", "genotype", "search", "training", "weights", "exported"]
 
@@ -66,7 +66,7 @@ class Named:
         if file is not None:
             return Genotype.load(file)
         if self.weight_file is not None:
-            return header_genotype(self.weight_file)
+            return read_header(self.weight_file).genotype
         if self.kind == "search":
             raise InputError(
                 f"the search in {self.name!r} holds no genotype.yaml yet: finish it (scansearch run --resume), "

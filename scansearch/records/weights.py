@@ -34,6 +34,15 @@ class Weights:
     notes: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class WeightHeader:
+    """The header of a weight file: the genotype, further arguments of the model's class, and notes."""
+
+    genotype: Genotype
+    arguments: dict[str, Any]
+    notes: dict[str, Any]
+
+
 def save_weights(
     path: Path,
     model: nn.Module,
@@ -63,32 +72,27 @@ def load_weights(path: str | Path) -> Weights:
     import torch
 
     path = Path(path)
-    header, tensors = _read(path)
-    genotype = _genotype(path, header)
-    arguments, notes = (
-        _mapping(header.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
-    )
-    arguments = _from_shapes(tensors) | {
-        name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()
-    }
+    entries, tensors = _read(path)
+    header = _header(path, entries)
+    genotype, arguments = header.genotype, _from_shapes(tensors) | header.arguments
     try:
-        # On the meta device a lie in the header costs no memory: only tensors of the file become weights.
+        # On the meta device a false header costs no memory: only tensors of the file become weights.
         with torch.device("meta"):
             model = cast("ScanBackbone", genotype.build(**arguments))
         model.load_state_dict(tensors, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"{path}: the weights do not fit the genotype: {' '.join(lines[:3])}") from None
-    return Weights(model.eval(), genotype, arguments, notes)
+    return Weights(model.eval(), genotype, arguments, header.notes)
 
 
-def header_genotype(path: str | Path) -> Genotype:
-    """The genotype in the header of a weight file; no weights are read.
+def read_header(path: str | Path) -> WeightHeader:
+    """What the header of a weight file says; no weights are read.
 
     Raises:
         InputError: no such file, or no weight file of ours.
     """
-    return _genotype(Path(path), _read_header(Path(path)))
+    return _header(Path(path), _entries(Path(path)))
 
 
 def has_genotype(path: str | Path) -> bool:
@@ -97,17 +101,22 @@ def has_genotype(path: str | Path) -> bool:
     Raises:
         InputError: no such file, or no safetensors file.
     """
-    return "genotype" in _read_header(Path(path))
+    return "genotype" in _entries(Path(path))
 
 
-def _genotype(path: Path, header: Mapping[str, str]) -> Genotype:
-    if "genotype" not in header:
+def _header(path: Path, entries: Mapping[str, str]) -> WeightHeader:
+    if "genotype" not in entries:
         raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")
     source = f"{path}: genotype in the header"
-    return validate(parse_yaml(header["genotype"], source=source), Genotype, source=source)
+    genotype = validate(parse_yaml(entries["genotype"], source=source), Genotype, source=source)
+    arguments, notes = (
+        _mapping(entries.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
+    )
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+    return WeightHeader(genotype, tuples, notes)
 
 
-def _read_header(path: Path) -> dict[str, str]:
+def _entries(path: Path) -> dict[str, str]:
     with _opened(path) as file:
         return file.metadata() or {}
 

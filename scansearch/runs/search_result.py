@@ -55,7 +55,7 @@ def next_commands(result: RunResult) -> list[str]:
     return [
         f"scansearch train {folder}",
         *([f"scansearch derive {folder} --k {fewer}"] if fewer else []),
-        f"scansearch costs {shlex.quote(str(result.run.folder / 'genotype.yaml'))}",
+        f"scansearch costs {folder}",
     ]
 
 

@@ -216,7 +216,7 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "no genotype file, space or model"),
+        (("nothing",), "'nothing' is unknown: costs takes a genotype file"),
         (("localvim_tiny", "--variant", "tiny"), "belongs to a search space"),
         (("vim8", "--variant", "huge"), "no variant"),
         (("localvim_tiny", "--img-size", "-3"), "at least 1"),
