@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scansearch.data.augment import Augment as Augment
+    from scansearch.data.batches import VALIDATION_STREAMS as VALIDATION_STREAMS
     from scansearch.data.batches import EpochBatches as EpochBatches
     from scansearch.data.batches import evaluation_batches as evaluation_batches
     from scansearch.data.batches import training_batches as training_batches
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from scansearch.data.splits import stratified as stratified
 
 _HOMES = {
+    "VALIDATION_STREAMS": "batches",
     "Augment": "augment",
     "BrokenImage": "splits",
     "BrokenImages": "splits",

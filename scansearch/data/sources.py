@@ -13,7 +13,6 @@ from scansearch.data.batches import EpochBatches, evaluation_batches, training_b
 from scansearch.data.specifications import SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
-from scansearch.seeding import seed_everything
 
 __all__ = [
     "Augment",
@@ -25,7 +24,6 @@ __all__ = [
     "Split",
     "evaluation_batches",
     "load_data",
-    "seed_everything",
     "stratified",
     "training_batches",
 ]
