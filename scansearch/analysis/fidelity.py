@@ -22,6 +22,7 @@ from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_text
 from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import expect_search
 from scansearch.runs.reopen import open_search
 from scansearch.searching.selection import magnitude, perturbation
 from scansearch.seeding import Stream, generate, seed_everything
@@ -99,6 +100,7 @@ def rank_run(
     """
     if samples < 3 or trainings < 1:
         raise InputError(f"ranking needs at least 3 samples and 1 training each, not {samples}, {trainings}")
+    expect_search(folder, command="rank")
     task = open_search(folder).task
     space = task.space
     config, wanted = task.config, task.config.k if k is None else k

@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from scansearch.records.genotype import Genotype
 
 
 def wide_console() -> Console:
@@ -28,6 +32,24 @@ def print_lines(lines: Iterable[str]) -> None:
     console = wide_console()
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_warning(line: str) -> None:
+    """A line on standard error."""
+    print(line, file=sys.stderr)
+
+
+def save_genotypes(genotypes: Sequence[Genotype], files: Sequence[Path] | None) -> None:
+    """Write each genotype to its file and say so; None: say how to have them written."""
+    from scansearch.files.outputs import make_folder
+
+    if files is None:
+        print_lines(["not written: add --out FILE.yaml"])
+        return
+    for genotype, file in zip(genotypes, files, strict=True):
+        make_folder(file.parent)
+        genotype.save(file)
+        print_lines([f"written to {file}"])
 
 
 def print_table(
