@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from scansearch.errors import InputError, RunStopped
@@ -20,11 +21,12 @@ def check_file(out: Path | None, suffixes: Sequence[str] = ()) -> None:
         return
     if suffixes and out.suffix not in suffixes:
         raise InputError(f"--out {out}: the file must end in {' or '.join(suffixes)}")
-    if out.is_dir():
-        raise InputError(f"--out {out}: there is a folder of that name")
-    if out.exists() and not out.is_file():
-        raise InputError(f"--out {out}: is no regular file")
-    _check_writable(out.parent, out)
+    with _one_line(out):
+        if out.is_dir():
+            raise InputError(f"--out {out}: there is a folder of that name")
+        if out.exists() and not out.is_file():
+            raise InputError(f"--out {out}: is no regular file")
+        _check_writable(out.parent, out)
 
 
 def check_folder(out: Path | None, *, fresh: bool = False) -> None:
@@ -35,9 +37,10 @@ def check_folder(out: Path | None, *, fresh: bool = False) -> None:
     """
     if out is None:
         return
-    if fresh and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise InputError(f"--out {out}: must be a new or an empty folder")
-    _check_writable(out, out)
+    with _one_line(out):
+        if fresh and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+            raise InputError(f"--out {out}: must be a new or an empty folder")
+        _check_writable(out, out)
 
 
 def make_folder(folder: Path) -> None:
@@ -57,15 +60,20 @@ def numbered(out: Path, count: int) -> list[Path]:
     return [out.with_name(f"{out.stem}-{number}{out.suffix or '.yaml'}") for number in range(1, count + 1)]
 
 
-def _check_writable(folder: Path, out: Path) -> None:
+@contextmanager
+def _one_line(out: Path) -> Iterator[None]:
+    """What the file system says against ``out``, as an InputError."""
     try:
-        existing = folder.absolute()
-        while not existing.exists():
-            existing = existing.parent
-        if not existing.is_dir():
-            raise InputError(f"--out {out}: cannot be written: {str(existing)!r} is no folder")
-        writable = os.access(existing, os.W_OK | os.X_OK) and shutil.disk_usage(existing).free > 0
+        yield
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from None
-    if not writable:
+
+
+def _check_writable(folder: Path, out: Path) -> None:
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"--out {out}: cannot be written: {str(existing)!r} is no folder")
+    if not os.access(existing, os.W_OK | os.X_OK) or shutil.disk_usage(existing).free == 0:
         raise InputError(f"--out {out}: cannot be written")
