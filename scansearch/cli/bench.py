@@ -146,15 +146,15 @@ def _device_kernels(
     from scansearch_kernels import device_bench
     from scansearch_kernels.published_sizes import PUBLISHED_SIZES
 
-    known = {entry.name: entry for entry in PUBLISHED_SIZES}
+    sizes = {entry.name: entry for entry in PUBLISHED_SIZES}
     for name in size or ():
-        if name not in known:
-            raise InputError(f"size must be one of {', '.join(known)}, not {name!r}")
+        if name not in sizes:
+            raise InputError(f"size must be one of {', '.join(sizes)}, not {name!r}")
     report = device_bench.bench(
         device,
         batch,
         torch.bfloat16,
-        [known[name] for name in size or known],
+        [sizes[name] for name in size or sizes],
         repeats,
         opponents=device_bench.OPPONENTS if baselines else (),
         tell=lambda line: None if as_json else typer.echo(line),

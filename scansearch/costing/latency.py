@@ -94,7 +94,7 @@ def _stopwatch(device: torch.device) -> Callable[[Callable[[], object]], float]:
 
 
 def _branch_ms(
-    place: Place, branch: int, device: torch.device, batch: int, repeats: int, known: LatencyCache
+    place: Place, branch: int, device: torch.device, batch: int, repeats: int, cache: LatencyCache
 ) -> tuple[float, float]:
     """Median extra milliseconds of running a branch twice rather than once, and that median's deviation."""
     mixer = place.mixer
@@ -111,8 +111,8 @@ def _branch_ms(
         f"attention {mixer.merge.attention_kind}", f"batch {batch}", f"repeats {repeats}",
     )  # fmt: skip
     key = "; ".join(parts)
-    if key in known.figures:
-        return known.figures[key]
+    if key in cache.figures:
+        return cache.figures[key]
     once, twice = (with_directions(mixer, (branch,) * count).to(device).eval() for count in (1, 2))
     model_dim = mixer.in_proj.weight.shape[1]
     if isinstance(mixer, LocalVimMixer):
@@ -128,8 +128,8 @@ def _branch_ms(
     differences = [1e3 * (-seconds(calls[0]) + seconds(calls[1])) / batch for _ in range(repeats)]
     median = statistics.median(differences)
     spread = 1.4826 * statistics.median(abs(value - median) for value in differences)
-    known.figures[key] = max(median, 0.0), 1.2533 * spread / repeats**0.5
-    return known.figures[key]
+    cache.figures[key] = max(median, 0.0), 1.2533 * spread / repeats**0.5
+    return cache.figures[key]
 
 
 @torch.inference_mode()
@@ -166,10 +166,10 @@ def measure_costs(
     if repeats < 3 or batch < 1:
         raise InputError(f"repeats {repeats} must be at least 3 and batch {batch} at least 1")
     costs = model_costs(model, height, width, space=space, variant=variant)
-    known = cache if cache is not None else LatencyCache()
+    cache = cache if cache is not None else LatencyCache()
     cells = [
         [
-            _branch_ms(place, branch, device, batch, repeats, known)
+            _branch_ms(place, branch, device, batch, repeats, cache)
             for branch in range(len(place.mixer.directions))
         ]
         for place in places(model, height, width)

@@ -58,7 +58,7 @@ def best_choice(question: Question, tie_order: Sequence[str]) -> Best:
     levels = [scores.rows, *([-row for row in steps.rows] for steps in tables.values())]
     levels.append([-row for row in question.sizes()])
     free = _without_limits(question, levels)
-    if question.kept(free):
+    if question.within_budgets(free):
         objective = question.objective(free)
         return Best(free, objective, objective)
     for measure in question.budgets:
@@ -71,7 +71,7 @@ def best_choice(question: Question, tie_order: Sequence[str]) -> Best:
         if first is None:
             raise InputError(_cannot_together(question, measures))
         chosen = _break_ties(problem, levels, first)
-        if question.kept(chosen):
+        if question.within_budgets(chosen):
             objective = question.objective(chosen)
             return Best(chosen, objective, objective + (first.bound - first.value) * scores.size)
         # The steps let a choice through that is over a budget by less than a step per direction: cut it off.
@@ -86,7 +86,7 @@ def cheapest_total(question: Question, measure: str) -> float:
         InputError: the budgets cannot be met.
     """
     chosen: Chosen = _without_limits(question, [[-row for row in _ranks(question, measure)]])
-    if not question.kept(chosen):
+    if not question.within_budgets(chosen):
         tables = {
             name: _Steps.of(question, question.tables[name].table) for name in {measure, *question.budgets}
         }
@@ -164,22 +164,22 @@ def _break_ties(problem: Problem, levels: Sequence[Sequence[Integers]], first: C
     problem = problem.limited([-row for row in values], -choice.value)
     if _only(problem, choice):
         return choice.chosen
-    places = [
+    open_items = [
         (layer, item)
         for layer, row in enumerate(problem.sizes)
         for item in range(len(row))
         if not problem.forced[layer][item] and not problem.banned[layer][item]
     ]
-    for start in range(0, len(places), _NAMES_AT_ONCE):
+    for start in range(0, len(open_items), _NAMES_AT_ONCE):
         if choice.unique:
             break
         weights = [np.zeros(len(row), np.int64) for row in problem.sizes]
-        some = places[start : start + _NAMES_AT_ONCE]
-        for power, (layer, item) in enumerate(reversed(some)):
+        batch = open_items[start : start + _NAMES_AT_ONCE]
+        for power, (layer, item) in enumerate(reversed(batch)):
             weights[layer][item] = 1 << power
         choice = _again(problem, weights, choice)
         forced, banned = [row.copy() for row in problem.forced], [row.copy() for row in problem.banned]
-        for layer, item in some:
+        for layer, item in batch:
             (forced if choice.chosen[layer][item] else banned)[layer][item] = True
         problem = replace(problem, forced=forced, banned=banned)
     return choice.chosen

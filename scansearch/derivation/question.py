@@ -132,7 +132,7 @@ class Question:
     def spent(self, chosen: Chosen) -> dict[str, float]:
         return {measure: self.total(measure, chosen) for measure in self.tables}
 
-    def kept(self, chosen: Chosen) -> bool:
+    def within_budgets(self, chosen: Chosen) -> bool:
         """Whether a choice is within every budget."""
         return all(self.total(measure, chosen) <= limit for measure, limit in self.budgets.items())
 
@@ -184,10 +184,10 @@ def _by_layer(rule: Rule | None, preferences: Preferences, word: str) -> list[se
         names = [set(rule.get(layer, ())) for layer in range(layers)]
     else:
         names = [set(rule)] * layers
-        known = {name for candidates in preferences.candidates for name in candidates}
+        offered = {name for candidates in preferences.candidates for name in candidates}
         if word == "forbid":  # what a layer does not offer needs no forbidding there
             names = [
-                rule_names & set(candidates) | (rule_names - known)
+                rule_names & set(candidates) | (rule_names - offered)
                 for rule_names, candidates in zip(names, preferences.candidates, strict=True)
             ]
     for layer, (layer_names, candidates) in enumerate(zip(names, preferences.candidates, strict=True)):

@@ -37,14 +37,14 @@ def compare(source: Source, predict: Predict, *, tolerance: float, batches: tupl
     worst = 0.0
     for batch in batches:
         images = source.images(batch)
-        expected, found = source.logits(images), predict(images)
+        expected, logits = source.logits(images), predict(images)
         if not expected.isfinite().all():
             raise ExportMismatch(f"{source.name}: the source model's own logits are not finite")
-        if found.shape != expected.shape:
+        if logits.shape != expected.shape:
             raise ExportMismatch(
-                f"{source.name}: the export gives {list(found.shape)}, the model {list(expected.shape)}"
+                f"{source.name}: the export gives {list(logits.shape)}, the model {list(expected.shape)}"
             )
-        difference = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+        difference = float((logits - expected).abs().max()) / max(1.0, float(expected.abs().max()))
         if not difference <= tolerance:  # so that nan fails too
             raise ExportMismatch(
                 f"{source.name}: the export's logits differ by {difference:.2g}, allowed are {tolerance:.0e}"

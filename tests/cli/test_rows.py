@@ -143,6 +143,14 @@ WRONG_RUN = {
     "rank": (["training"], "(what takes a training's run folder: evaluate, export, compare, train, costs)"),
     "evaluate": (["search"], "'search' is a search's run folder, but evaluate takes a training's run folder"),
     "train": (["training/best.safetensors"], "is a weight file, but train takes a genotype file"),
+    "run": (
+        ["--resume", "training"],
+        "is a training's run folder, but run --resume takes a search's run folder",
+    ),
+    "train --resume": (
+        ["search"],
+        "is a search's run folder, but train --resume takes a training's run folder",
+    ),
     "export": (["tiny.yaml", "--format", "yaml", "--out", "x.yaml"], "is a search space, but export takes"),
 }
 
@@ -151,7 +159,7 @@ WRONG_RUN = {
 def test_the_wrong_kind_of_run_says_what_it_is_and_what_takes_it(command, runs, capsys, monkeypatch) -> None:
     monkeypatch.chdir(runs)
     arguments, message = WRONG_RUN[command]
-    code, out, err = call(capsys, command, *arguments)
+    code, out, err = call(capsys, *command.split(), *arguments)
     assert (code, out) == (2, "")
     assert message in err
     assert "what takes a" in err
