@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baseline_genotypes import CANDIDATES, Layers, drawn, fixed
+from baseline_genotypes import CANDIDATES, drawn, fixed
 from vim8_bench import append_line, results, train_genotype
+
+from scansearch.directions import Layers
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SCORES, TABLE = RESULTS / "strategy_scores.jsonl", RESULTS / "k2_trainings.csv"

@@ -25,6 +25,7 @@ from scansearch.errors import InputError
 
 Padding = Literal["zero", "skip"]
 Order = NDArray[np.int32]
+Layers = tuple[tuple[str, ...], ...]  # the names of the directions of each layer
 
 FLIP = "_flip"
 _PARAMETER = re.compile(r"<([A-Z]+)>")

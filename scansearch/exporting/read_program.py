@@ -99,8 +99,8 @@ def check_graph(program: dict[str, Any], source: str) -> None:
         raise InputError(f"{source}: holds guards or types as code")
     for key, value in _pairs(program):
         if key == "target" and isinstance(value, str):
-            found = _TARGET.fullmatch(value)
-            if found is None or (found[1] is not None and found[1] not in OPERATIONS):
+            match = _TARGET.fullmatch(value)
+            if match is None or (match[1] is not None and match[1] not in OPERATIONS):
                 raise InputError(f"{source}: uses {value[:60]!r}, which no program of scansearch does")
         elif key == "expr_str" and not (isinstance(value, str) and _EXPRESSION.fullmatch(value)):
             raise InputError(f"{source}: a size {str(value)[:60]!r} is no plain expression")

@@ -10,9 +10,10 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 from torch import nn
 
+from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.models.build import build_model
-from scansearch.models.published import PUBLISHED, Layers
+from scansearch.models.published import PUBLISHED
 
 __all__: list[str] = []
 

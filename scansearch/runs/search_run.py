@@ -17,6 +17,7 @@ from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import dump_yaml, load_yaml
 from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import expect_search
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace, load_space
 from scansearch.runs.folder import Run, default_folder
@@ -73,6 +74,7 @@ def run_search(
 
 def resume_search(folder: str | Path, *, observe: Observer = ignore) -> RunResult:
     """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again."""
+    expect_search(folder, command="run --resume")
     return SearchJob.resume(Run.open(folder), observe).finish()
 
 

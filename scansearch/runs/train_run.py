@@ -21,7 +21,7 @@ from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import load_yaml
 from scansearch.records.genotype import Genotype
-from scansearch.records.lookup import find_genotype
+from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
@@ -76,6 +76,7 @@ def run_training(
 
 def resume_training(folder: str | Path, *, observe: Observer = ignore) -> TrainResult:
     """Continue an interrupted training from its last intact checkpoint, or score a finished one again."""
+    expect_training(folder, command="train --resume")
     return TrainJob.resume(Run.open(folder), observe).finish()
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scansearch.directions import Layers
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.costs import Costs
 from scansearch.seeding import Stream, generate
@@ -32,8 +33,6 @@ from scansearch.seeding import Stream, generate
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
-
-Layers = tuple[tuple[str, ...], ...]
 
 NSGA_TRIES, RANDOM_TRIES = 20, 2000
 

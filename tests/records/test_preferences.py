@@ -220,6 +220,8 @@ def test_costs_and_preferences_load_without_torch():
     import subprocess
     import sys
 
-    code = "import sys, scansearch.costs, scansearch.records.preferences; print('torch' in sys.modules)"
+    code = (
+        "import sys, scansearch.records.costs, scansearch.records.preferences; print('torch' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
