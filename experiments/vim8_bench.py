@@ -55,13 +55,13 @@ def train_genotype(layers: Sequence[Sequence[str]], own_seed: int) -> str:
     from scansearch.data.translated import with_validation_in_training
     from scansearch.records.genotype import Genotype
     from scansearch.records.space import load_space
-    from scansearch.seeding import seed_everything
+    from scansearch.seeding import Stream, seed_everything
     from scansearch.training.brief import BriefRecipe, train_briefly
 
     torch.set_num_threads(1)
     started = time.monotonic()
     data = with_validation_in_training(load_data("translated-digits", image_size=10))
-    seed_everything(own_seed)
+    seed_everything(Stream.WEIGHTS, own_seed)
     model = Genotype.of_space(load_space("vim8-bench"), layers).build(num_classes=10, in_chans=1)
     train_loss = train_briefly(model, data.train, BriefRecipe(), seed=own_seed)
     model.eval()

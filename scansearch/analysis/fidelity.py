@@ -23,7 +23,7 @@ from scansearch.files.atomic import write_text
 from scansearch.records.genotype import Genotype
 from scansearch.runs.reopen import open_search
 from scansearch.searching.selection import magnitude, perturbation
-from scansearch.seeding import seed_everything
+from scansearch.seeding import Stream, generate, seed_everything
 from scansearch.training.brief import BriefRecipe, train_briefly
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ def rank_run(
     """
     if samples < 3 or trainings < 1:
         raise InputError(f"ranking needs at least 3 samples and 1 training each, not {samples}, {trainings}")
-    task, space = open_search(folder)
+    task = open_search(folder).task
+    space = task.space
     config, wanted = task.config, task.config.k if k is None else k
     recipe = BriefRecipe(
         steps=steps,
@@ -139,7 +140,7 @@ def sample_genotypes(candidates: Sequence[Sequence[str]], k: int, count: int, se
     possible = math.prod(math.comb(len(names), k) for names in candidates)
     if count > possible:
         raise InputError(f"{count} samples asked for, but there are {possible} genotypes with k = {k}")
-    generator = np.random.default_rng(seed)
+    generator = generate(Stream.GENOTYPES, seed)
     found: dict[Layers, None] = {}
     while len(found) < count:
         chosen = (sorted(generator.permutation(len(names))[:k].tolist()) for names in candidates)
@@ -191,7 +192,7 @@ def _from_scratch(
 ) -> float:
     """Validation loss (nats) of a fresh model after a brief training."""
     data, accelerator = task.data, task.accelerator
-    seed_everything(seed)
+    seed_everything(Stream.WEIGHTS, seed)
     genotype = Genotype.of_space(space, layers, variant=task.config.variant)
     model: Any = genotype.build(
         num_classes=len(data.classes), in_chans=data.channels, img_size=data.image_size
@@ -199,7 +200,11 @@ def _from_scratch(
     train_briefly(model, data.train, recipe, seed=seed, device=accelerator.device)
     model.eval()
     score = engine.score(
-        model, data.validation, batch_size=4 * task.config.batch_size, accelerator=accelerator
+        model,
+        data.validation,
+        len(data.classes),
+        batch_size=4 * task.config.batch_size,
+        accelerator=accelerator,
     )
     return score["loss"]
 

@@ -9,13 +9,11 @@ from typing import Any
 
 from torch import Generator
 
-from scansearch import engine
-from scansearch.data import load_data
 from scansearch.errors import InputError
 from scansearch.records.space import load_space
+from scansearch.searching.assembly import assemble_search
 from scansearch.searching.config import search_config
 from scansearch.searching.strategies import RELAXATIONS
-from scansearch.searching.task import SearchTask
 
 BASELINE = "softmax"
 
@@ -25,7 +23,7 @@ def bench_search(
     *,
     data: str = "digits",
     k: int = 4,
-    relaxations: Sequence[str] = RELAXATIONS,
+    relaxations: Sequence[str] = tuple(RELAXATIONS),
     batch_size: int = 32,
     steps: int = 5,
     rounds: int = 5,
@@ -87,13 +85,7 @@ class _Stepper:
             device=device,
             alphas={"warmup_epochs": 0},
         )
-        loaded = load_space(space)
-        smallest = min(len(names) for names in loaded.layer_candidates())
-        if k > smallest:
-            raise InputError(f"k is {k}, but a layer of {space!r} has {smallest} candidates")
-        images = load_data(data, image_size=loaded.variant().image_size)
-        accelerator = engine.make_accelerator(device, "no")
-        self.task = SearchTask(config, loaded, images, accelerator)
+        self.task = assemble_search(config, load_space(space))
         self.active = self._active()
         self.places = self._places()
 

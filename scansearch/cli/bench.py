@@ -105,7 +105,7 @@ def search(
         space,
         data=data,
         k=k,
-        relaxations=relaxation or RELAXATIONS,
+        relaxations=relaxation or tuple(RELAXATIONS),
         batch_size=batch_size,
         rounds=rounds,
         progress=lambda line: typer.echo(line, err=True),

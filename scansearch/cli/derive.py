@@ -126,7 +126,7 @@ def _preferences(source: Path) -> Preferences:
         raise InputError(f"run {str(source)!r} has neither preferences.json nor a checkpoint yet")
     from scansearch.runs.reopen import select_unfinished
 
-    return select_unfinished(source, tell=lambda line: print(line, file=sys.stderr))
+    return select_unfinished(source, warn=lambda line: print(line, file=sys.stderr))
 
 
 def _costs(given: Path | None, sources: list[Path]) -> Costs | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,13 +46,13 @@ def evolve(
     The same command in another process shares the work; after an interruption it goes on where it was.
     """
     from scansearch.records.genotype import Genotype
-    from scansearch.runs.folder import Run
     from scansearch.runs.reopen import open_search
     from scansearch.searching.evolution import evolve as search
 
     if out is not None and not out.resolve().parent.is_dir():
         raise InputError(f"--out: folder {str(out.parent)!r} does not exist")
-    task, space = open_search(run)
+    reopened = open_search(run, warn=lambda line: print(line, file=sys.stderr))
+    task, space = reopened.task, reopened.task.space
     sizes: dict[str, Any] = {"k": k, "k_max": k_max} | ({} if k_min is None else {"k_min": k_min})
     if k is None and k_min is None and k_max is None:
         sizes["k"] = task.config.k
@@ -67,7 +68,7 @@ def evolve(
         population=population,
         seed=seed,
         # Named after the checkpoint: scores of a supernet that has been trained further are other scores.
-        journal=run / f"evolution-{Run.open(run).checkpoints()[-1].stem}.journal",
+        journal=run / f"evolution-{reopened.checkpoint.path.stem}.journal",
     )
     _show(found)
     for number, one in enumerate(found.front if out is not None else (), 1):

@@ -12,7 +12,6 @@ from scansearch.data.augment import Augment
 from scansearch.data.batches import EpochBatches, evaluation_batches, training_batches
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
-from scansearch.seeding import seed_everything
 
 __all__ = [
     "Augment",
@@ -24,7 +23,6 @@ __all__ = [
     "Split",
     "evaluation_batches",
     "load_data",
-    "seed_everything",
     "stratified",
     "training_batches",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from scansearch.errors import InputError, RunStopped
 
 Sample = tuple[Tensor, int]
+SplitName = Literal["train", "validation", "test"]
 
 
 class BrokenImage(InputError):
@@ -114,13 +116,19 @@ class ImageData:
         """What has been skipped in any split of a data set from ``load_data``."""
         return self.train.broken
 
+    def split(self, name: SplitName) -> Split:
+        """The split called ``name``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
     def counting_broken(self, limit: int) -> ImageData:
         """The same data, whose splits share one count of broken images with this limit."""
         broken = BrokenImages(limit)
-        parts = {
-            name: replace(getattr(self, name), broken=broken) for name in ("train", "validation", "test")
-        }
-        return replace(self, **parts)
+        return replace(
+            self,
+            train=replace(self.train, broken=broken),
+            validation=replace(self.validation, broken=broken),
+            test=replace(self.test, broken=broken),
+        )
 
 
 def stratified(labels: Sequence[int], held_out: int, *, seed: int) -> tuple[list[int], list[int]]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from scansearch.errors import RunStopped
-from scansearch.seeding import seed_everything
+from scansearch.seeding import Stream, seed_everything
 
 Metrics = dict[str, float]
 
@@ -135,7 +135,7 @@ def drive(
         epoch, first = divmod(progress.step, task.steps_per_epoch)
         task.start_epoch(epoch, first)
         for index in range(first, task.steps_per_epoch):
-            seed_everything(seed, rank, progress.step)
+            seed_everything(Stream.STEP, seed, rank, progress.step)
             metrics = task.step(epoch, progress.step)
             if not math.isfinite(metrics["loss"]):
                 raise RunStopped(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state that a run was saved in.
+
+    Attributes:
+        path: the file that it was read from.
+        tensors, state: what :func:`scansearch.engine.drive` resumes from.
+        warnings: newer checkpoints that were passed over because they are damaged, one line each.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Steps that were done, over the whole run."""
+        return int(self.state["progress"]["step"])
+
+    @property
+    def task_state(self) -> dict[str, Any]:
+        """What :meth:`scansearch.engine.Task.load` takes beside the tensors."""
+        task: dict[str, Any] = self.state["task"]
+        return task
+
+
 class Run:
     """One run folder. Create a new one with :meth:`create`, look at an existing one with :meth:`open`."""
 
@@ -34,8 +62,17 @@ class Run:
         self.folder = folder
 
     @classmethod
-    def create(cls, folder: Path, config_yaml: str, environment: Mapping[str, Any]) -> Run:
+    def create(
+        cls,
+        folder: Path,
+        config_yaml: str,
+        environment: Mapping[str, Any],
+        records: Mapping[str, str] | None = None,
+    ) -> Run:
         """A new run in ``folder``, which may exist but must not hold a run.
+
+        Args:
+            records: further files, name -> text. config.yaml is written last: with it the folder is a run.
 
         Raises:
             InputError: the folder holds a run, is a file, or cannot be written.
@@ -46,6 +83,8 @@ class Run:
             for part in (folder, folder / "checkpoints", folder / "plots"):
                 part.mkdir(parents=True, exist_ok=True)
             write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
+            for name, text in (records or {}).items():
+                write_text(folder / name, text)
             write_text(folder / "config.yaml", config_yaml)
         except (OSError, RunStopped) as error:
             cause = error.__cause__ if isinstance(error, RunStopped) else error
@@ -128,19 +167,22 @@ class Run:
         """The checkpoint files, oldest first."""
         return sorted(self._checkpoints.glob("step-*.safetensors"))
 
-    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
-        """The newest intact checkpoint as (tensors, state, warnings), or None where there is none.
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest intact checkpoint, or None where there is none.
 
         A torn or corrupt file is passed over for the one before, and a warning says so.
+
+        Raises:
+            InputError: there are checkpoints, and all are damaged.
         """
-        warnings = []
+        warnings: list[str] = []
         for path in reversed(self.checkpoints()):
             try:
                 tensors, state = _read_checkpoint(path)
             except Exception as error:  # any damage at all means the same: use the one before
                 warnings.append(f"checkpoint {path.name} is damaged ({error}); using the one before")
                 continue
-            return tensors, state, warnings
+            return Checkpoint(path, tensors, state, tuple(warnings))
         if warnings:
             raise InputError(f"every checkpoint in {str(self._checkpoints)!r} is damaged")
         return None

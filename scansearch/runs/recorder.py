@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from scansearch.data import ImageData
 
-Observer = Callable[[object], None]
-
 
 @dataclass(frozen=True)
 class Started:
@@ -55,9 +53,17 @@ class Warned:
     text: str
 
 
+Notice = Started | Warned | engine.Event
+Observer = Callable[[Notice], None]
+
+
+def ignore(notice: Notice) -> None:
+    """The observer that does nothing."""
+
+
 @dataclass(frozen=True)
-class Job:
-    """One task, its data, and the folder that it is driven into.
+class Recorder:
+    """Writes what a task does into its run folder.
 
     ``command`` is the subcommand that resumes it; ``heading``, ``parameters`` and ``needs`` are for :class:`Started`.
     """
@@ -84,9 +90,9 @@ class Job:
         """
         checkpoint = self.run.load_checkpoint()
         if checkpoint is not None:
-            for warning in [*checkpoint[2], *self._other_threads()]:
+            for warning in [*checkpoint.warnings, *self._other_threads()]:
                 self.observe(Warned(warning))
-        step = checkpoint[1]["progress"]["step"] if checkpoint else 0
+        step = checkpoint.step if checkpoint else 0
         task, data = self.task, self.data
         if self.accelerator.is_main_process:
             self.run.forget_after(step)
@@ -104,7 +110,7 @@ class Job:
                 rank=self.accelerator.process_index,
                 checkpoint_minutes=self.checkpoint_minutes,
                 stop=lambda: engine.on_any_process(self.accelerator, bool(received)),
-                resume=checkpoint[:2] if checkpoint else None,
+                resume=(checkpoint.tensors, checkpoint.state) if checkpoint else None,
             )
             try:
                 for event in events:

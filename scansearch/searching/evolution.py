@@ -27,6 +27,7 @@ import numpy as np
 
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.costs import Costs
+from scansearch.seeding import Stream, generate
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -307,7 +308,7 @@ class _Search:
                 return None
             for attempt in range(NSGA_TRIES + 1):
                 trials = self.study.get_trials(deepcopy=False)
-                generator = np.random.default_rng([self.seed, len(trials)])
+                generator = generate(Stream.EVOLUTION, self.seed, len(trials))
                 wanted = self._enqueued(claimed, generator, fresh=attempt == NSGA_TRIES)
                 if wanted is not None:
                     self.study.enqueue_trial(self.problem.encode(wanted, generator))
@@ -328,7 +329,7 @@ class _Search:
 
     def _enqueued(self, claimed: set[Layers], generator: np.random.Generator, fresh: bool) -> Layers | None:
         """A genotype to put before what NSGA-II proposes: one that covers new candidates, or a random new one."""
-        first = self.problem.covering(np.random.default_rng(self.seed))
+        first = self.problem.covering(generate(Stream.GENOTYPES, self.seed))
         for layers in first:
             if layers not in claimed and self.problem.feasible(layers):
                 return layers

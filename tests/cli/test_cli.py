@@ -258,10 +258,10 @@ def test_importing_scansearch_loads_neither_torch_nor_timm():
 
 def test_public_names_are_functions_and_classes_whatever_was_imported_first():
     program = (
-        "import scansearch.searching.task, scansearch.derive, scansearch\n"
+        "import scansearch.searching.task, scansearch.derivation.derive, scansearch\n"
         "assert callable(scansearch.search) and callable(scansearch.derive)\n"
         "assert all(getattr(scansearch, name) for name in scansearch.__all__)\n"
-        "from scansearch.searching.relaxations import relaxation\n"
+        "from scansearch.searching.strategies import RELAXATIONS\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -249,6 +249,6 @@ def test_importing_derive_loads_neither_torch_nor_scipy():
     import subprocess
     import sys
 
-    code = "import sys, scansearch.derive; print([m for m in ('torch', 'scipy', 'timm') if m in sys.modules])"
+    code = "import sys, scansearch.derivation.derive; print([m for m in ('torch', 'scipy', 'timm') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
