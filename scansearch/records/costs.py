@@ -76,6 +76,7 @@ class Costs(StrictModel):
 
     @property
     def layers(self) -> int:
+        """The number of layers."""
         return len(self.candidates)
 
     @property
@@ -156,6 +157,7 @@ class Costs(StrictModel):
         return CostTable(fixed=self.latency_ms.fixed, table=tuple(rows))
 
     def to_json(self) -> str:
+        """The file's text, see :meth:`load`."""
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:

@@ -49,6 +49,7 @@ class Preferences(StrictModel):
 
     @property
     def layers(self) -> int:
+        """The number of layers."""
         return len(self.candidates)
 
     def ranked(self, layer: int) -> list[tuple[str, float]]:
@@ -57,6 +58,7 @@ class Preferences(StrictModel):
         return sorted(pairs, key=lambda pair: -pair[1])
 
     def to_json(self) -> str:
+        """The file's text, see :meth:`load`."""
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:

@@ -111,14 +111,17 @@ class Run:
 
     @property
     def preferences(self) -> Preferences:
+        """What the search preferred, from ``preferences.json``."""
         return Preferences.load(self.folder / "preferences.json")
 
     @property
     def genotype(self) -> Genotype:
+        """The chosen directions, from ``genotype.yaml``."""
         return Genotype.load(self.folder / "genotype.yaml")
 
     @property
     def environment(self) -> dict[str, Any]:
+        """Where the job ran, from ``environment.json``."""
         return json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
 
     # --- metrics ---
