@@ -36,7 +36,10 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"test accuracy: {score.top1:.2f} % after {options.epochs} epochs")
 
     exported = scansearch.export(trained.run.folder, "standalone", out / "model.py")
-    print(f"{exported.out}: a file that needs torch alone, to within {exported.difference:.1e} the model (weights: {exported.weights})")
+    print(
+        f"{exported.out}: the model in one file that needs torch alone, logits within {exported.difference:.1e}"
+    )
+    print(f"{trained.run.folder / 'best.safetensors'}: its weights")
 
 
 if __name__ == "__main__":
