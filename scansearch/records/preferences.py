@@ -17,7 +17,7 @@ from scansearch.records.provenance import Provenance
 
 
 class Preferences(StrictModel):
-    """One number per layer and candidate, larger = wanted more.
+    """One number per layer and candidate, a larger one is preferred.
 
     Attributes:
         space, variant: names of the search space and its size.
