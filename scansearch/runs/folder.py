@@ -126,10 +126,12 @@ class Run:
 
     @property
     def preferences(self) -> Preferences:
+        """What the search preferred, from ``preferences.json``."""
         return Preferences.load(self.folder / "preferences.json")
 
     @property
     def genotype(self) -> Genotype:
+        """The chosen directions, from ``genotype.yaml``."""
         return Genotype.load(self.folder / "genotype.yaml")
 
     @property

@@ -1,6 +1,7 @@
 """The whole job, left to right: search, select, derive, score, and a run folder that holds everything.
 
-:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only; ``observe`` hears it too.
+:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only;
+``observe`` gets the same events.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def run_training(
     out: str | Path | None = None,
     observe: Observer = ignore,
 ) -> TrainResult:
-    """:func:`train` with a whole configuration; ``genotype`` goes before ``config.model``."""
+    """:func:`train` with a whole configuration; ``genotype`` takes precedence over ``config.model``."""
     return TrainJob.start(config, genotype or find_genotype(config.model), out, observe).finish()
 
 

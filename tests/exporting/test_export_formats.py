@@ -18,7 +18,7 @@ import torch
 import scansearch.models
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.exporting import FORMATS, export
+from scansearch.exporting import export
 from scansearch.exporting.check import ExportMismatch, compare
 from scansearch.exporting.read_program import load_program
 from scansearch.exporting.source import Source, SourceOptions, load_source
@@ -352,10 +352,3 @@ def test_weights_decide_the_number_of_classes(genotypes: dict[str, Path], tmp_pa
     run, _ = trained(genotypes, "local_vim", tmp_path / "run")
     with pytest.raises(InputError, match="the weights are for num_classes 4, not 10"):
         load_source(run, SourceOptions(num_classes=10))
-
-
-def test_every_format_has_its_module() -> None:
-    for module, _ in FORMATS.values():
-        target = importlib.import_module(f"scansearch.exporting.targets.{module}")
-        assert callable(target.export)
-        assert isinstance(target.SUFFIXES, tuple)
