@@ -14,8 +14,14 @@ from scansearch_kernels import gpu_conv, gpu_plan, ops
 from scansearch_kernels.validation import ConvCall, ScanCall, check_order
 
 
+OLDEST_TRITON = (3, 4)  # the first with `triton.knobs` and with all of the language that the kernels use
+
+
 def available() -> None:
-    """Raise RuntimeError unless there is a CUDA device, or the interpreter stands in for one."""
+    """Raise RuntimeError if Triton is too old, or there is neither a CUDA device nor the interpreter."""
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        raise RuntimeError(f"it needs Triton {oldest} or newer (torch 2.8 brings it), found {triton.__version__}")
     if not interpreted() and not torch.cuda.is_available():
         raise RuntimeError("it needs a CUDA device (or TRITON_INTERPRET=1, which is for testing only)")
 

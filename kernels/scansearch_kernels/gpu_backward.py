@@ -168,7 +168,7 @@ def scan_backward(
     du += lane * rows_total * dim
     ddelta += lane * rows_total * dim
     dz += lane * positions * dim
-    C_part = tiles * batches * directions * STATES * steps
+    C_part = tiles.to(tl.int64) * batches * directions * STATES * steps
     dBC += (tile * batches * directions + lane) * STATES * steps
     if HAS_BIAS:
         shift = tl.load(bias + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)

@@ -261,7 +261,7 @@ def plan_backward(
             "starts": tensors["carries"],
         }
         launches += [
-            plan.launch(scan_adjoint_summary, plan.programs, links | only(tensors, scan_adjoint_summary)),
+            plan.launch(scan_adjoint_summary, plan.programs, only(links | tensors, scan_adjoint_summary)),
             chain_launch(plan, links, reverse=True),
         ]
     launches.append(plan.launch(scan_backward, plan.programs, only(tensors, scan_backward)))
