@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from scansearch_kernels.validation import ConvCall, ScanCall
+from scansearch_kernels.calls import ConvCall, ScanCall
 
 saved_shapes: dict[str, Callable[[ScanCall], tuple[int, ...]]] = {}
 SCAN_INPUTS = ("u", "delta", "delta_weight", "A", "B", "C", "D", "z", "delta_bias")

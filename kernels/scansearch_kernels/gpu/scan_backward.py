@@ -13,8 +13,7 @@ and reduced by a second kernel; sums over directions and batch are left to torch
 
 import triton.language as tl
 
-from scansearch_kernels.gpu_launch import kernel
-from scansearch_kernels.gpu_math import (
+from scansearch_kernels.gpu.device_math import (
     LN2,
     channel_sums,
     gathered,
@@ -26,6 +25,7 @@ from scansearch_kernels.gpu_math import (
     stacked,
     visited,
 )
+from scansearch_kernels.gpu.launch import kernel
 
 STEPS = tl.constexpr(16)
 GROUP = tl.constexpr(2)
