@@ -86,7 +86,7 @@ def variants(launches: Iterable[Launch]) -> list[Launch]:
     unique: dict[str, Launch] = {}
     for launch in launches:
         if launch.programs > 0:
-            key = f"{launch.kernel.__name__} {signature(launch)}"
+            key = f"{launch.kernel.__name__} {signature(launch)} {launch.options}"
             unique.setdefault(key, launch)
     return list(unique.values())
 
