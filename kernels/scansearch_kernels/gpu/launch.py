@@ -87,16 +87,22 @@ def triton_dtype(dtype: torch.dtype) -> Any:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
-_lengths: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
+def stream_of(device: torch.device) -> int:
+    """The device's current stream: what one made without waiting is not for another."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+
+
+_lengths: dict[tuple[tuple[int, ...], torch.device, int], Tensor] = {}
 
 
 def lengths_on(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    """The directions' lengths as int32 on the device, made there once.
+    """The directions' lengths as int32 on the device, made there once for each stream.
 
     A copy from the host would wait for it and cannot be captured into a CUDA graph: equal lengths are filled in on the
     device, and so are others while a stream is captured, whose memory belongs to the graph and is not kept.
     """
-    kept = _lengths.get((lengths, device))
+    key = lengths, device, stream_of(device)
+    kept = _lengths.get(key)
     if kept is not None:
         return kept
     if capturing(device):
@@ -108,7 +114,7 @@ def lengths_on(lengths: tuple[int, ...], device: torch.device) -> Tensor:
         made = torch.tensor(lengths, dtype=torch.int32, device=device)
     if len(_lengths) >= 1024:
         _lengths.clear()
-    _lengths[lengths, device] = made
+    _lengths[key] = made
     return made
 
 
@@ -141,6 +147,26 @@ def covers(order: Tensor | None, lengths: tuple[int, ...], limit: int) -> bool:
         answer,
     )
     return answer
+
+
+_prepared: dict[tuple[int, int, Any], tuple[weakref.ref[Tensor], int, Any]] = {}
+
+
+def prepared(tensor: Tensor, key: Any, make: Callable[[], Any]) -> Any:
+    """`make()`, which depends on the tensor's values and on `key` only, once per version of the tensor.
+
+    Backward and later forwards take what the first made. A captured graph makes its own, since it is replayed with
+    other values; so does a call on an inference tensor, which keeps no version.
+    """
+    if tensor.is_inference() or tensor.is_meta or capturing(tensor.device):
+        return make()
+    full = (id(tensor), stream_of(tensor.device), key)
+    known = _prepared.get(full)
+    if known is not None and known[0]() is tensor and known[1] == tensor._version:
+        return known[2]
+    made = make()
+    _prepared[full] = (weakref.ref(tensor, lambda _: _prepared.pop(full, None)), tensor._version, made)
+    return made
 
 
 def output(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype, complete: bool) -> Tensor:

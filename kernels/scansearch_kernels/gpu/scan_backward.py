@@ -122,7 +122,7 @@ def scan_backward(
     COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr, SPLIT: tl.constexpr,
     TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr,
-    HAS_WRITE: tl.constexpr, UNROLL: tl.constexpr,
+    HAS_WRITE: tl.constexpr, UNROLL: tl.constexpr, AHEAD: tl.constexpr, AGAIN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one (batch, segment, direction, channel tile), the last the fastest.
 
@@ -138,7 +138,7 @@ def scan_backward(
     batches = tl.num_programs(0) // tiles // directions // segments
     local = tl.arange(0, TILE)
     sixteen = tl.arange(0, STEPS)
-    group = tl.arange(0, GROUP)
+    group = tl.arange(0, AGAIN)
     columns = tile * TILE + local
     live = columns < dim
     states = tl.arange(0, STATES_PAD)
@@ -190,7 +190,7 @@ def scan_backward(
         chunks = tl.cdiv(end - start, CHUNK)
         tail = start + (chunks - 1) * CHUNK
         pair = visited(read, start + group, end, HAS_READ)
-        next_pair = visited(read, start + GROUP + group, end, HAS_READ)
+        next_pair = visited(read, start + AGAIN + group, end, HAS_READ)
         u_rows = fetched(u, pair, u_row, columns, live, EVEN)
         for part in range(start, end, STEPS):
             block_rows = visited(read, part + sixteen, end, HAS_READ)
@@ -200,7 +200,9 @@ def scan_backward(
                 project(delta, delta_row, weight, rank, block_rows, delta_place, TILE, SPLIT, COMPUTE)
             staged(B, B_row, block_rows, stage, STATES, STATES_PAD, COMPUTE)
             tl.debug_barrier()
-            for step in range(part, tl.minimum(part + STEPS, tail), GROUP):
+            if LOW_RANK:
+                raw_ahead = tl.load(scratch + (part - start + group)[:, None] * TILE + local[None, :])
+            for step in range(part, tl.minimum(part + STEPS, tail), AGAIN):
                 if (step - start) % CHUNK == 0:
                     place = memory + (step - start) // CHUNK * STATES * TILE
                     tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
@@ -209,9 +211,11 @@ def scan_backward(
                 here = pair
                 pair = next_pair
                 u_rows = fetched(u, pair, u_row, columns, live, EVEN)
-                next_pair = visited(read, pair_times + 2 * GROUP, end, HAS_READ)
+                next_pair = visited(read, pair_times + 2 * AGAIN, end, HAS_READ)
                 if LOW_RANK:
-                    raw_pair = tl.load(scratch + (pair_times - start)[:, None] * TILE + local[None, :])
+                    raw_pair = raw_ahead
+                    following = tl.minimum(pair_times - part + AGAIN, STEPS - 1) + (part - start)
+                    raw_ahead = tl.load(scratch + following[:, None] * TILE + local[None, :])
                 else:
                     raw_pair = gathered(delta, here, delta_row, columns, live, EVEN, COMPUTE)
                 if HAS_BIAS:
@@ -221,7 +225,7 @@ def scan_backward(
                 raw_rows = rows_of(raw_pair)
                 inflow_pair = rows_of(raw_pair * u_now)
                 B_place = stage + (step - part) * STATES_PAD + states
-                for i in tl.static_range(GROUP):
+                for i in tl.static_range(AGAIN):
                     state = tl.exp2(raw_rows[i][None, :] * decay) * state
                     state += inflow_pair[i][None, :] * tl.load(B_place + i * STATES_PAD)[:, None]
         place = memory + (chunks - 1) * STATES * TILE
@@ -277,6 +281,9 @@ def scan_backward(
             next_h = tl.load(remembered)
             next_carry = tl.load(carries + columns, mask=live, other=0.0)
             next_sum = tl.load(dA + columns, mask=live, other=0.0)
+            if AHEAD:
+                next_B = tl.load(stage + eight)
+                next_C = tl.load(stage + CHUNK + eight)
             for n in tl.range(0, STATES, loop_unroll_factor=UNROLL):
                 rate = next_rate
                 h = next_h
@@ -287,8 +294,14 @@ def scan_backward(
                 next_h = tl.load(remembered + ahead * TILE)
                 next_carry = tl.load(carries + ahead * dim + columns, mask=live, other=0.0)
                 next_sum = tl.load(dA + ahead * dim + columns, mask=live, other=0.0)
-                B_values = tl.load(stage + n * (2 * CHUNK) + eight)
-                C_values = tl.load(stage + n * (2 * CHUNK) + CHUNK + eight)
+                if AHEAD:
+                    B_values = next_B
+                    C_values = next_C
+                    next_B = tl.load(stage + ahead * (2 * CHUNK) + eight)
+                    next_C = tl.load(stage + ahead * (2 * CHUNK) + CHUNK + eight)
+                else:
+                    B_values = tl.load(stage + n * (2 * CHUNK) + eight)
+                    C_values = tl.load(stage + n * (2 * CHUNK) + CHUNK + eight)
                 B_rows = eight_values(B_values)
                 C_rows = eight_values(C_values)
                 before = ()

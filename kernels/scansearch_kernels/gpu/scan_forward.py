@@ -88,6 +88,7 @@ def scan_forward(
 
     # rows of u and z are asked for one group of steps before they are needed, their indices two
     sixteen = tl.arange(0, STEPS)
+    lanes = tl.arange(0, TILE)[None, :]
     group = tl.arange(0, GROUP)
     rows = visited(read, first + group, last, HAS_READ)
     next_rows = visited(read, first + GROUP + group, last, HAS_READ)
@@ -114,9 +115,10 @@ def scan_forward(
         if not SUMMARY:
             staged(C, C_row, block_rows, C_stage, STATES, STATES_PAD, COMPUTE)
         tl.debug_barrier()
+        if LOW_RANK:
+            delta_ahead = tl.load(scratch + group[:, None] * TILE + lanes)
         for step in range(start, tl.minimum(start + STEPS, last), GROUP):
             times = step + group
-            local = (times - start)[:, None]
             u_tile = u_rows.to(COMPUTE)
             z_tile = z_rows.to(COMPUTE)
             here = rows
@@ -133,7 +135,9 @@ def scan_forward(
                 z_rows = fetched(z, places, z_row, columns, live, EVEN)
             here_stage = (step - start) * STATES_PAD + states
             if LOW_RANK:
-                delta_tile = tl.load(scratch + local * TILE + tl.arange(0, TILE)[None, :])
+                delta_tile = delta_ahead
+                following = tl.minimum(times - start + GROUP, STEPS - 1)
+                delta_ahead = tl.load(scratch + following[:, None] * TILE + lanes)
             else:
                 delta_tile = gathered(delta, here, delta_row, columns, live, EVEN, COMPUTE)
             if HAS_BIAS:
