@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from scansearch.fidelity import sample_genotypes
+from scansearch.analysis.fidelity import sample_genotypes
 from scansearch.models.published import LOCALVIM_SEARCHED
-from scansearch.spaces import load_space
+from scansearch.records.space import load_space
 
 Layers = tuple[tuple[str, ...], ...]
 

@@ -32,9 +32,9 @@ def own_scores(search: dict[str, Any]) -> np.ndarray:
     """[layers, candidates]: the scores by which the strategy itself selects.
 
     For evolution what each direction adds to the score of a sub-network with inherited weights, the other layer
-    being averaged over, which is the additive model of :meth:`scansearch.evolution.Evolution.marginal_scores`.
+    being averaged over, which is the additive model of :meth:`Evolution.marginal_scores`.
     """
-    from scansearch.search.strategies import STRATEGIES
+    from scansearch.searching.strategies import STRATEGIES
 
     selection = STRATEGIES[search["strategy"]].selection
     if selection == "evolution":

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from scansearch.derivation.agreement import kendall_tau
-from scansearch.runs import write_figure, write_text
-from scansearch.search.strategies import STRATEGIES
+from scansearch.files.atomic import write_figure, write_text
+from scansearch.searching.strategies import STRATEGIES
 
 Means = dict[Layers, DataFrame]
 

@@ -50,15 +50,14 @@ def search(job: Job) -> str:
     import torch
 
     from scansearch import engine
-    from scansearch.data import Split, load_data
-    from scansearch.search.config import search_config
-    from scansearch.search.loop import SearchTask
-    from scansearch.selection import magnitude, perturbation
-    from scansearch.spaces import load_space
+    from scansearch.data import Split
+    from scansearch.records.space import load_space
+    from scansearch.searching.assembly import assemble_search
+    from scansearch.searching.config import search_config
+    from scansearch.searching.selection import magnitude, perturbation
 
     torch.set_num_threads(1)
     strategy, seed = job
-    data = load_data("translated-digits", image_size=10)
     config = search_config(
         space="vim8-bench",
         data="translated-digits",
@@ -66,10 +65,12 @@ def search(job: Job) -> str:
         strategy=strategy,
         epochs=EPOCHS[strategy],
         seed=seed,
+        device="cpu",
         weights={"warmup_epochs": 0.2, "label_smoothing": 0.0},
         alphas={"warmup_epochs": 0},
     )
-    task = SearchTask(config, load_space("vim8-bench"), data, engine.make_accelerator("cpu", "no"))
+    task = assemble_search(config, load_space("vim8-bench"))
+    data = task.data
     read = data.validation.read
     fewer = Split(data.validation.count // VALIDATION_STRIDE, lambda i: read(VALIDATION_STRIDE * i))
     started = time.monotonic()

@@ -18,11 +18,11 @@ from baseline_genotypes import V, fixed, text
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from scansearch.benchmark import bench_table, genotype_means
+from scansearch.analysis.benchmark import bench_table, genotype_means
 from scansearch.derivation.agreement import kendall_tau
-from scansearch.runs import write_figure, write_text
-from scansearch.search.strategies import STRATEGIES
-from scansearch.spaces import load_space
+from scansearch.files.atomic import write_figure, write_text
+from scansearch.records.space import load_space
+from scansearch.searching.strategies import STRATEGIES
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAMES = load_space("vim8-bench").layer_candidates()[0]

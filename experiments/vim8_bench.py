@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
-TABLE = Path(__file__).resolve().parents[1] / "scansearch" / "tables" / "vim8_bench.csv"
+TABLE = Path(__file__).resolve().parents[1] / "scansearch" / "analysis" / "tables" / "vim8_bench.csv"
 COLUMNS = ("layer_1", "layer_2", "seed", "test_nll", "test_accuracy", "train_loss", "seconds")
 Job = tuple[str, str, int]
 AnyJob = TypeVar("AnyJob")
@@ -27,7 +27,7 @@ AnyJob = TypeVar("AnyJob")
 
 def all_jobs(seeds: int) -> list[Job]:
     """Every (direction of layer 1, of layer 2, seed), seed by seed."""
-    from scansearch.spaces import load_space
+    from scansearch.records.space import load_space
 
     first, second = load_space("vim8-bench").layer_candidates()
     return [(a, b, seed) for seed in range(seeds) for a, b in itertools.product(first, second)]
@@ -59,7 +59,7 @@ def append_line(path: Path, line: str, header: str = "") -> None:
 
 def train(job: Job) -> str:
     """One training and its test score as a line of the table."""
-    from scansearch.spaces import load_space
+    from scansearch.records.space import load_space
 
     *names, seed = job
     candidates = load_space("vim8-bench").layer_candidates()[0]
@@ -73,16 +73,17 @@ def train_genotype(layers: Sequence[Sequence[str]], own_seed: int) -> str:
     import torch
 
     from scansearch import engine
-    from scansearch.brief_training import BriefRecipe, train_briefly
-    from scansearch.data import load_data, seed_everything
-    from scansearch.data_translated import with_validation_in_training
-    from scansearch.genotype import Genotype
-    from scansearch.spaces import load_space
+    from scansearch.data import load_data
+    from scansearch.data.translated import with_validation_in_training
+    from scansearch.records.genotype import Genotype
+    from scansearch.records.space import load_space
+    from scansearch.seeding import Stream, seed_everything
+    from scansearch.training.brief import BriefRecipe, train_briefly
 
     torch.set_num_threads(1)
     started = time.monotonic()
     data = with_validation_in_training(load_data("translated-digits", image_size=10))
-    seed_everything(own_seed)
+    seed_everything(Stream.WEIGHTS, own_seed)
     model = Genotype.of_space(load_space("vim8-bench"), layers).build(num_classes=10, in_chans=1)
     train_loss = train_briefly(model, data.train, BriefRecipe(), seed=own_seed)
     model.eval()

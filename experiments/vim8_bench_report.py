@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from scansearch.benchmark import bench_table, genotype_means, noise
+from scansearch.analysis.benchmark import bench_table, genotype_means, noise
 from scansearch.errors import InputError
-from scansearch.runs import write_figure, write_text
-from scansearch.spaces import load_space
+from scansearch.files.atomic import write_figure, write_text
+from scansearch.records.space import load_space
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAMES = load_space("vim8-bench").layer_candidates()[0]

@@ -15,46 +15,51 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# These two share their name with a module. Importing them here, once, makes the name the function for good.
-from scansearch.derive import derive
-from scansearch.search import search
+from scansearch._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from scansearch.benchmark import bench_table as bench_table
-    from scansearch.costs import Costs as Costs
+    from scansearch.analysis.benchmark import bench_table as bench_table
+    from scansearch.derivation.derive import derive as derive
+    from scansearch.derivation.derive import pareto_front as pareto_front
     from scansearch.directions import parse_direction as parse_direction
     from scansearch.directions import register_direction as register_direction
-    from scansearch.evaluation import Evaluation as Evaluation
-    from scansearch.evaluation import evaluate as evaluate
-    from scansearch.genotype import Genotype as Genotype
-    from scansearch.pipeline import SearchResult as SearchResult
-    from scansearch.preferences import Preferences as Preferences
-    from scansearch.runs import Run as Run
-    from scansearch.spaces import SearchSpace as SearchSpace
-    from scansearch.spaces import load_space as load_space
-    from scansearch.training_run import TrainResult as TrainResult
-    from scansearch.training_run import train as train
+    from scansearch.evaluation.evaluate import Evaluation as Evaluation
+    from scansearch.evaluation.evaluate import evaluate as evaluate
+    from scansearch.exporting import export as export
+    from scansearch.records.costs import Costs as Costs
+    from scansearch.records.genotype import Genotype as Genotype
+    from scansearch.records.preferences import Preferences as Preferences
+    from scansearch.records.space import SearchSpace as SearchSpace
+    from scansearch.records.space import load_space as load_space
+    from scansearch.runs.folder import Run as Run
+    from scansearch.runs.search_result import SearchResult as SearchResult
+    from scansearch.runs.search_run import search as search
+    from scansearch.runs.train_result import TrainResult as TrainResult
+    from scansearch.runs.train_run import train as train
 
-__version__ = "0.1.0"
-
+# Where each public name is defined. A package is a noun and a function a verb, so neither hides the other.
 _HOMES = {
-    "Costs": "costs",
-    "Evaluation": "evaluation",
-    "Genotype": "genotype",
-    "Preferences": "preferences",
-    "Run": "runs",
-    "SearchResult": "pipeline",
-    "SearchSpace": "spaces",
-    "TrainResult": "training_run",
-    "bench_table": "benchmark",
-    "evaluate": "evaluation",
-    "load_space": "spaces",
+    "Costs": "records.costs",
+    "Evaluation": "evaluation.evaluate",
+    "Genotype": "records.genotype",
+    "Preferences": "records.preferences",
+    "Run": "runs.folder",
+    "SearchResult": "runs.search_result",
+    "SearchSpace": "records.space",
+    "TrainResult": "runs.train_result",
+    "bench_table": "analysis.benchmark",
+    "derive": "derivation.derive",
+    "evaluate": "evaluation.evaluate",
+    "export": "exporting",
+    "load_space": "records.space",
+    "pareto_front": "derivation.derive",
     "parse_direction": "directions",
     "register_direction": "directions",
-    "train": "training_run",
+    "search": "runs.search_run",
+    "train": "runs.train_run",
 }
 
-__all__ = ["derive", "search", *_HOMES]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

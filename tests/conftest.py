@@ -6,10 +6,10 @@ import os
 
 import pytest
 import torch
-from tiny import TINY_SPACE
+from support.tiny import TINY_SPACE
 
-from scansearch.spaces import SearchSpace
-from scansearch.yaml_io import validate
+from scansearch.files.strict import validate
+from scansearch.records.space import SearchSpace
 
 # Small operations on two threads lose more than they gain, most of all where tests run side by side. The
 # variable is for the processes that tests start: a result is bit-identical for one number of threads only.
@@ -32,7 +32,7 @@ def tiny_space() -> SearchSpace:
 @pytest.fixture
 def tiny_space_file(tmp_path) -> str:
     """The same as a file, for the command line."""
-    from scansearch.yaml_io import dump_yaml
+    from scansearch.files.strict import dump_yaml
 
     path = tmp_path / "tiny-test.yaml"
     path.write_text(dump_yaml(TINY_SPACE))

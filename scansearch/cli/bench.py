@@ -67,7 +67,7 @@ def models(
     ] = False,
 ) -> None:
     """Images per second and peak memory of whole models, in inference and training."""
-    from scansearch.model_bench import BESIDE, PUBLISHED, bench_models
+    from scansearch.bench.models import BESIDE, PUBLISHED, bench_models
 
     rows = bench_models(
         model or [*PUBLISHED, *BESIDE],
@@ -98,14 +98,14 @@ def search(
     ] = False,
 ) -> None:
     """Time a training step of the supernet under each relaxation, beside softmax over all candidates."""
-    from scansearch.search.strategies import RELAXATIONS
-    from scansearch.search_bench import bench_search, table
+    from scansearch.bench.search_steps import bench_search, table
+    from scansearch.searching.strategies import RELAXATIONS
 
     rows = bench_search(
         space,
         data=data,
         k=k,
-        relaxations=relaxation or RELAXATIONS,
+        relaxations=relaxation or tuple(RELAXATIONS),
         batch_size=batch_size,
         rounds=rounds,
         progress=lambda line: typer.echo(line, err=True),
@@ -125,7 +125,7 @@ def standalone(
     ] = False,
 ) -> None:
     """The plain-torch scan of `export --format standalone` beside the CPU kernel, after comparing their results."""
-    from scansearch.standalone_bench import bench_standalone, line
+    from scansearch.bench.standalone import bench_standalone, line
 
     rows = bench_standalone(
         size or ("vim_k4", "vmamba1"),

@@ -20,12 +20,12 @@ def compare(runs: Runs, out: Out = None, latency: Latency = False, device: Devic
     """
     from rich.table import Table
 
-    from scansearch.analysis import HEADINGS, cells, to_csv, to_markdown
-    from scansearch.analysis import compare as compare_runs
-    from scansearch.cli.info import wide_console
+    from scansearch.analysis.compare import HEADINGS, cells, to_csv, to_markdown
+    from scansearch.analysis.compare import compare as compare_runs
+    from scansearch.cli.screen import wide_console
     from scansearch.errors import InputError, RunStopped
-    from scansearch.plots_training import comparison_figure
-    from scansearch.runs import write_figure, write_text
+    from scansearch.files.atomic import write_figure, write_text
+    from scansearch.plots.training import comparison_figure
 
     rows = compare_runs(runs, latency_device=device if latency else None)
     if out is not None:

@@ -30,8 +30,8 @@ def convert(
     from safetensors.torch import save
 
     from scansearch.errors import InputError
+    from scansearch.files.atomic import write_bytes
     from scansearch.models.checkpoints import convert_checkpoint
-    from scansearch.runs import write_bytes
 
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out}: the file must end in .safetensors")

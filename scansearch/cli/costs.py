@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from scansearch.costs import Costs
     from scansearch.models.backbone import ScanBackbone
+    from scansearch.records.costs import Costs
 
 Subject = Annotated[
     str, typer.Argument(help="Registered model, genotype file, or search space.", metavar="MODEL")
@@ -41,8 +41,8 @@ def costs(
 
     Of a search space, those of all its candidates.
     """
-    from scansearch.costing import model_costs
-    from scansearch.latency import LatencyCache, default_cache, measure_costs
+    from scansearch.costing.flops import model_costs
+    from scansearch.costing.latency import LatencyCache, default_cache, measure_costs
 
     model, side, space, name = _build(subject, img_size, num_classes, variant, real=latency)
     if latency:
@@ -69,10 +69,10 @@ def _build(
     import torch
 
     from scansearch.errors import InputError
-    from scansearch.genotype import Genotype
     from scansearch.models.build import build_model
     from scansearch.models.published import PUBLISHED
-    from scansearch.spaces import load_space, space_names
+    from scansearch.records.genotype import Genotype
+    from scansearch.records.space import load_space, space_names
 
     space = name = None
     if subject in PUBLISHED:
@@ -103,9 +103,9 @@ def _build(
 def _show(costs: Costs, model: ScanBackbone, side: int, *, chosen: bool) -> None:
     from rich.table import Table
 
-    from scansearch.cli.info import wide_console
-    from scansearch.costing import released_flops
-    from scansearch.summary import human
+    from scansearch.cli.screen import wide_console
+    from scansearch.costing.flops import released_flops
+    from scansearch.text import human
 
     console = wide_console()
     columns = list(dict.fromkeys(name for names in costs.candidates for name in names))
@@ -136,6 +136,6 @@ def _show(costs: Costs, model: ScanBackbone, side: int, *, chosen: bool) -> None
 
 
 def _figure(value: float, unit: str) -> str:
-    from scansearch.summary import human
+    from scansearch.text import human
 
     return f"{value:.3f} ms" if unit == "ms" else human(value)

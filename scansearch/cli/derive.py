@@ -11,9 +11,9 @@ import typer
 from scansearch.errors import InputError
 
 if TYPE_CHECKING:
-    from scansearch.costs import Costs
-    from scansearch.genotype import Genotype
-    from scansearch.preferences import Preferences
+    from scansearch.records.costs import Costs
+    from scansearch.records.genotype import Genotype
+    from scansearch.records.preferences import Preferences
 
 Sources = Annotated[
     list[str],
@@ -76,7 +76,7 @@ def derive_command(
     out: Out = None,
 ) -> None:
     """Choose directions again from what a search preferred, exactly, within budgets."""
-    from scansearch.derive import derive, pareto_front
+    from scansearch.derivation.derive import derive, pareto_front
 
     if out is not None and not out.resolve().parent.is_dir():
         raise InputError(f"--out: folder {str(out.parent)!r} does not exist")
@@ -114,8 +114,8 @@ def derive_command(
 
 
 def _preferences(source: Path) -> Preferences:
-    from scansearch.preferences import Preferences
-    from scansearch.runs import Run
+    from scansearch.records.preferences import Preferences
+    from scansearch.runs.folder import Run
 
     if not source.is_dir():
         return Preferences.load(source)
@@ -124,13 +124,13 @@ def _preferences(source: Path) -> Preferences:
         return run.preferences
     if not run.checkpoints():
         raise InputError(f"run {str(source)!r} has neither preferences.json nor a checkpoint yet")
-    from scansearch.reopen import select_unfinished
+    from scansearch.runs.reopen import select_unfinished
 
-    return select_unfinished(source, tell=lambda line: print(line, file=sys.stderr))
+    return select_unfinished(source, warn=lambda line: print(line, file=sys.stderr))
 
 
 def _costs(given: Path | None, sources: list[Path]) -> Costs | None:
-    from scansearch.costs import Costs
+    from scansearch.records.costs import Costs
 
     if given is not None:
         return Costs.load(given)
@@ -183,8 +183,8 @@ def _layer(text: str, option: str, whole: str) -> int:
 def _show(genotype: Genotype) -> None:
     from rich.table import Table
 
-    from scansearch.cli.info import wide_console
-    from scansearch.derivation.task import number
+    from scansearch.cli.screen import wide_console
+    from scansearch.text import number
 
     certificate = genotype.certificate
     assert certificate is not None
@@ -207,8 +207,8 @@ def _show(genotype: Genotype) -> None:
 def _show_front(front: list[Genotype], measure: str) -> None:
     from rich.table import Table
 
-    from scansearch.cli.info import wide_console
-    from scansearch.derivation.task import number
+    from scansearch.cli.screen import wide_console
+    from scansearch.text import number
 
     table = Table("", measure, "summed preference", "directions per layer", box=None, pad_edge=False)
     for place, genotype in enumerate(front):

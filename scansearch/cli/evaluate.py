@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from scansearch.evaluation import Evaluation
+    from scansearch.evaluation.evaluate import Evaluation
 
 Subject = Annotated[
     Path,
@@ -51,9 +51,9 @@ def evaluate(
 ) -> None:
     """Score a trained model: top-1, top-5, loss, accuracy of each class, confusion matrix, throughput."""
     from scansearch.errors import InputError, RunStopped
-    from scansearch.evaluation import evaluate as evaluate_file
-    from scansearch.plots_training import confusion_figure
-    from scansearch.runs import write_figure, write_text
+    from scansearch.evaluation.evaluate import evaluate as evaluate_file
+    from scansearch.files.atomic import write_figure, write_text
+    from scansearch.plots.training import confusion_figure
 
     if mixed_precision not in ("no", "bf16"):
         raise InputError(f"--mixed-precision {mixed_precision!r} is unknown (allowed: no, bf16)")
@@ -90,7 +90,7 @@ def _size(text: str) -> tuple[int, int]:
 def _show(found: Evaluation) -> None:
     from rich.table import Table
 
-    from scansearch.cli.info import wide_console
+    from scansearch.cli.screen import wide_console
 
     console = wide_console()
     table = Table("class", "images", "accuracy", box=None, pad_edge=False)

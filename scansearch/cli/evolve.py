@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from scansearch.errors import InputError
 
 if TYPE_CHECKING:
-    from scansearch.evolution import Evolution
+    from scansearch.searching.evolution import Evolution
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
 K = Annotated[int | None, typer.Option("--k", help="Directions per layer; default: the run's.")]
@@ -44,14 +45,14 @@ def evolve(
 
     The same command in another process shares the work; after an interruption it goes on where it was.
     """
-    from scansearch.evolution import evolve as search
-    from scansearch.genotype import Genotype
-    from scansearch.reopen import open_search
-    from scansearch.runs import Run
+    from scansearch.records.genotype import Genotype
+    from scansearch.runs.reopen import open_search
+    from scansearch.searching.evolution import evolve as search
 
     if out is not None and not out.resolve().parent.is_dir():
         raise InputError(f"--out: folder {str(out.parent)!r} does not exist")
-    task, space = open_search(run)
+    reopened = open_search(run, warn=lambda line: print(line, file=sys.stderr))
+    task, space = reopened.task, reopened.task.space
     sizes: dict[str, Any] = {"k": k, "k_max": k_max} | ({} if k_min is None else {"k_min": k_min})
     if k is None and k_min is None and k_max is None:
         sizes["k"] = task.config.k
@@ -67,7 +68,7 @@ def evolve(
         population=population,
         seed=seed,
         # Named after the checkpoint: scores of a supernet that has been trained further are other scores.
-        journal=run / f"evolution-{Run.open(run).checkpoints()[-1].stem}.journal",
+        journal=run / f"evolution-{reopened.checkpoint.path.stem}.journal",
     )
     _show(found)
     for number, one in enumerate(found.front if out is not None else (), 1):
@@ -79,8 +80,8 @@ def evolve(
 def _show(found: Evolution) -> None:
     from rich.table import Table
 
-    from scansearch.cli.info import wide_console
-    from scansearch.summary import human
+    from scansearch.cli.screen import wide_console
+    from scansearch.text import human
 
     table = Table("validation loss", found.measure or "cost", "directions", box=None, pad_edge=False)
     for one in found.front:

@@ -51,7 +51,7 @@ def export(
 
     The exported model runs on random images; where its logits differ from the source's, no file is left.
     """
-    from scansearch.export import export as write
+    from scansearch.exporting import export as write
 
     done = write(
         subject,

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-
-def wide_console() -> Console:
-    """Standard output; in a pipe, wide enough that tables keep one line per row."""
-    return Console(width=None if sys.stdout.isatty() else 160)
+from scansearch.cli.screen import wide_console
 
 
 def spaces() -> None:
     """List the search spaces that come with scansearch."""
-    from scansearch.spaces import load_space, space_names, spaces_folder
+    from scansearch.records.space import load_space, space_names, spaces_folder
 
     table = Table("space", "family", "variant", "image", "layers", "candidates", box=None, pad_edge=False)
     for name in space_names():
@@ -72,6 +67,6 @@ def directions(
 
 def version() -> None:
     """Print the version."""
-    from scansearch import __version__
+    from scansearch._version import __version__
 
     print(f"scansearch {__version__}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from scansearch.fidelity import Fidelity, Sample
+    from scansearch.analysis.fidelity import Fidelity, Sample
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
 Samples = Annotated[int, typer.Option(help="Genotypes to train from scratch.")]
@@ -31,8 +31,8 @@ def rank(
     """Train some genotypes from scratch, briefly, and tell how well each score of the search ranks them."""
     from rich.console import Console
 
-    from scansearch.fidelity import fidelity_json, rank_run
-    from scansearch.runs import write_text
+    from scansearch.analysis.fidelity import fidelity_json, rank_run
+    from scansearch.files.atomic import write_text
 
     progress = Console(stderr=True)
 
@@ -50,7 +50,7 @@ def rank(
 def _show(found: Fidelity) -> None:
     from rich.table import Table
 
-    from scansearch.cli.info import wide_console
+    from scansearch.cli.screen import wide_console
 
     console = wide_console()
     table = Table("score", "Kendall's tau", "90 % interval", f"top {found.k}", "by chance", box=None)

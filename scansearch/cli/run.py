@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from scansearch.runs.search_result import RunResult
+
 
 Space = Annotated[str, typer.Option(help="Search space: a name from `scansearch spaces`, or a YAML file.")]
 Directions = Annotated[int, typer.Option("--k", help="Directions per layer.")]
@@ -65,14 +69,14 @@ def run(
         name = {"recipe": "config", "settings": "set"}.get(given[0], given[0].replace("_", "-"))
         raise typer.BadParameter(f"--resume takes everything from the run; leave out --{name}")
 
-    from scansearch import pipeline
-    from scansearch.cli.show import RunView, print_result
-    from scansearch.search.config import search_config
-    from scansearch.yaml_io import apply_settings, parse_yaml, read_text
+    from scansearch.cli.progress import RunView
+    from scansearch.files.strict import apply_settings, parse_yaml, read_text
+    from scansearch.runs.search_run import resume_search, run_search
+    from scansearch.searching.config import search_config
 
     with RunView(quiet=quiet) as view:
         if resume is not None:
-            result = pipeline.resume(resume, observe=view)
+            result = resume_search(resume, observe=view)
         else:
             options: dict[str, Any] = {
                 "space": space,
@@ -89,5 +93,38 @@ def run(
                 named = {name: options[name] for name in given if name in options}
                 options = parse_yaml(read_text(recipe), source=str(recipe)) | named
             config = search_config(**apply_settings(options, settings or []))
-            result = pipeline.run(config, out=out, observe=view)
+            result = run_search(config, out=out, observe=view)
     print_result(result)
+
+
+def print_result(result: RunResult) -> None:
+    """The table of layers and directions, the figures, and what to type next, on standard output."""
+    from rich.table import Table
+
+    from scansearch.cli.screen import is_main_process, wide_console
+    from scansearch.runs.search_result import genotype_line, next_commands
+
+    if not is_main_process():
+        return
+    console = wide_console()
+    table = Table("layer", "directions", "preference", box=None, pad_edge=False)
+    for layer, names in enumerate(result.genotype.layers):
+        scores = dict(result.preferences.ranked(layer))
+        table.add_row(str(layer), " ".join(names), " ".join(f"{scores[name]:.3f}" for name in names))
+    console.print(table, highlight=False)
+    lines = [
+        "",
+        f"supernet: {result.test_accuracy:.2f} % test accuracy, {result.validation_accuracy:.2f} % on validation",
+    ]
+    if result.baseline is not None:
+        name, accuracy = result.baseline
+        lines.append(f"bar to clear: {accuracy:.2f} % ({name})")
+    lines += [
+        genotype_line(result),
+        f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",
+        "",
+        "next:",
+        *(f"  {command}" for command in next_commands(result)),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -67,13 +67,14 @@ def train(
     if model is None and recipe is None and resume is None:
         raise typer.BadParameter("name what to train: a genotype file, a run folder or a registered model")
 
-    from scansearch import training_run
-    from scansearch.cli.show import RunView, is_main_process
-    from scansearch.training_config import train_config
+    from scansearch.cli.progress import RunView
+    from scansearch.cli.screen import is_main_process
+    from scansearch.runs.train_run import resume_training, run_training
+    from scansearch.training.config import train_config
 
     with RunView(quiet=quiet) as view:
         if resume is not None:
-            result = training_run.resume_training(resume, observe=view)
+            result = resume_training(resume, observe=view)
         else:
             config = train_config(
                 recipe,
@@ -85,15 +86,14 @@ def train(
                 seed=seed,
                 device=device,
             )
-            result = training_run.train_with(config, out=out, observe=view)
+            result = run_training(config, out=out, observe=view)
     if is_main_process():
         _print(result)
 
 
 def _print(result: object) -> None:
-    from scansearch.cli.info import wide_console
-    from scansearch.training_run import TrainResult
-    from scansearch.training_summary import next_commands, training_lines
+    from scansearch.cli.screen import wide_console
+    from scansearch.runs.train_result import TrainResult, next_commands, training_lines
 
     assert isinstance(result, TrainResult)
     console = wide_console()

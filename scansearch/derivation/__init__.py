@@ -1,1 +1,1 @@
-"""What :func:`scansearch.derive` is made of: the question, the order of preference, the exact search."""
+"""From preferences to genotypes, exactly and within budgets."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from scansearch.preferences import Preferences
+from scansearch.records.preferences import Preferences
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scansearch.derivation.exact_choice import Choice, Integers, Problem, maximise
-from scansearch.derivation.task import Chosen, Task, number
+from scansearch.derivation.question import Chosen, Task
 from scansearch.errors import InputError
+from scansearch.text import number
 
 _BITS = 40  # a step of 2**-40 of the largest figure; sums of thousands stay below 2**53
 _NAMES_AT_ONCE = 20  # weights of 2**19 are still exact in milp

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scansearch.archives import check_archive
 from scansearch.errors import InputError
+from scansearch.files.archives import check_archive
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
 from scansearch.models.local_vim import LocalVim

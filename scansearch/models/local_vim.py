@@ -11,13 +11,7 @@ from torch import Tensor, nn
 
 from scansearch.directions import Padding
 from scansearch.errors import InputError
-from scansearch.models.backbone import (
-    ScanBackbone,
-    channel_norm,
-    check_rate,
-    increasing_rates,
-    level_indices,
-)
+from scansearch.models.backbone import ScanBackbone, channel_norm, check_rate, increasing_rates, level_indices
 from scansearch.models.merge import (
     BranchAttentionKind,
     LayerGates,

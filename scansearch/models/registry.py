@@ -39,7 +39,7 @@ def genotype_layers(genotype: Any, name: str) -> Layers:
     """
     published = PUBLISHED[name]
     if isinstance(genotype, str | PathLike):
-        from scansearch.genotype import Genotype
+        from scansearch.records.genotype import Genotype
 
         genotype = Genotype.load(Path(genotype))
     family = getattr(genotype, "family", published.family)

@@ -217,7 +217,7 @@ def test_a_genotype_replaces_the_directions_but_not_depth_or_family() -> None:
 
 
 def test_a_genotype_may_be_the_path_of_its_file(tmp_path: Any) -> None:
-    from scansearch.genotype import Genotype
+    from scansearch.records.genotype import Genotype
 
     genotype = Genotype(family="local_vim", layers=(("h", "w2"),) * 20)
     genotype.save(tmp_path / "genotype.yaml")

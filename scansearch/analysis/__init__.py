@@ -1,0 +1,1 @@
+"""What several finished runs say together: comparison, rank fidelity, and the tabular benchmark."""

@@ -1,0 +1,245 @@
+"""Comparison of runs: one row per model and settings, with the spread over seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from scansearch.errors import InputError
+from scansearch.files.strict import parse_yaml, read_text
+from scansearch.runs.folder import Run
+
+# What may differ between two runs of one row.
+_FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "model")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        name: what was trained or searched, and the settings that tell equal names apart.
+        kind: ``train``, or ``search`` for a supernet, whose score is that of the supernet.
+        score: mean test accuracy in percent; ``deviation`` is its sample standard deviation over the seeds (None
+            for one seed), ``lowest`` and ``highest`` its range.
+        params, flops: of the (derived) model; FLOPs of one image.
+        latency_ms: milliseconds an image, one at a time; None where it was not measured.
+    """
+
+    name: str
+    kind: str
+    data: str
+    genotype: str
+    seeds: int
+    score: float
+    deviation: float | None
+    lowest: float
+    highest: float
+    validation: float
+    params: float
+    flops: float
+    latency_ms: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """One finished run."""
+
+    folder: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Equal for runs of one row. A search's genotype depends on its seed, so only a training's counts."""
+        settings = {name: value for name, value in self.config.items() if name not in _FREE}
+        genotype = self.result["genotype"] if self.result["kind"] == "train" else ""
+        return json.dumps([self.result["kind"], genotype, settings], sort_keys=True)
+
+    @property
+    def name(self) -> str:
+        if self.result["kind"] == "search":
+            return f"{self.config['space']} {self.config['strategy']}"
+        return Path(self.config["model"]).name
+
+
+def compare(folders: Sequence[str | Path], *, latency_device: str | None = None) -> list[Row]:
+    """One row per model and settings over the finished runs in ``folders``, best score first.
+
+    Args:
+        latency_device: where to measure the latency of trained models, one image at a time; None for not at all.
+
+    Raises:
+        InputError: no folders, a folder twice, or one that holds no finished run.
+    """
+    if not folders:
+        raise InputError("no runs given: at least one run folder is needed")
+    paths = [Path(folder) for folder in folders]
+    for path in paths:
+        if [other.resolve() for other in paths].count(path.resolve()) > 1:
+            raise InputError(f"run folder {str(path)!r} is given twice")
+    groups: dict[str, list[_Finished]] = {}
+    for path in paths:
+        run = _read(path)
+        groups.setdefault(run.key, []).append(run)
+    rows = [
+        _row(runs, name) for runs, name in zip(groups.values(), _names(list(groups.values())), strict=True)
+    ]
+    if latency_device is not None:
+        rows = [
+            replace(row, latency_ms=_latency(runs[0], latency_device)) if row.kind == "train" else row
+            for row, runs in zip(rows, groups.values(), strict=True)
+        ]
+    return sorted(rows, key=lambda row: (-row.score, row.name))
+
+
+def _read(path: Path) -> _Finished:
+    run = Run.open(path)
+    if not (path / "result.json").is_file():
+        raise InputError(f"run folder {str(path)!r} has no result.json: the run has not finished")
+    try:
+        result = json.loads(read_text(path / "result.json"))
+        found = _Finished(path, parse_yaml(read_text(path / "config.yaml"), source=str(path)), result)
+        _row([found], found.name)
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"run folder {str(run.folder)!r}: result.json is not one of ours ({error!r})"
+        ) from None
+    return found
+
+
+def _row(runs: list[_Finished], name: str) -> Row:
+    first = runs[0]
+    scores = [float(run.result["test"]["top1"]) for run in runs]
+    several = len({run.result["genotype"] for run in runs}) > 1
+    return Row(
+        name=name,
+        kind=first.result["kind"],
+        data=first.config["data"],
+        genotype="several" if several else first.result["genotype"],
+        seeds=len(runs),
+        score=statistics.fmean(scores),
+        deviation=statistics.stdev(scores) if len(scores) > 1 else None,
+        lowest=min(scores),
+        highest=max(scores),
+        validation=statistics.fmean(run.result["validation"]["top1"] for run in runs),
+        params=statistics.fmean(run.result["params"] for run in runs),
+        flops=statistics.fmean(run.result["flops"] for run in runs),
+    )
+
+
+def _names(groups: list[list[_Finished]]) -> list[str]:
+    """The name of each group, with the settings in which it differs from others of the same name."""
+    names = []
+    for group in groups:
+        first = group[0]
+        alike = [other[0] for other in groups if other[0].name == first.name]
+        settings = [_flat(run.config) for run in alike]
+        differing = {
+            key for one in settings for key in one if any(other.get(key) != one[key] for other in settings)
+        }
+        mine = _flat(first.config)
+        told = [f"{key}={mine[key]}" for key in sorted(differing) if key in mine and key not in _FREE]
+        if len(alike) > 1 and not told:
+            told = [str(first.result["genotype"])]
+        names.append(" ".join([first.name, *told]))
+    return names
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _latency(run: _Finished, device_name: str, repeats: int = 15) -> float:
+    """Median milliseconds of one image through the run's model."""
+    import torch
+
+    from scansearch.records.weights import load_weights
+
+    if device_name not in ("cpu", "cuda") or (device_name == "cuda" and not torch.cuda.is_available()):
+        raise InputError(
+            f"cannot measure latency on {device_name!r} (allowed: cpu, or cuda where there is one)"
+        )
+    device = torch.device(device_name)
+    model = load_weights(run.folder / "best.safetensors").model.to(device)
+    height, width = run.result["test"]["image_size"]
+    image = torch.randn(1, model.in_chans, height, width, device=device)
+    times = []
+    with torch.inference_mode():
+        for index in range(repeats + 3):
+            start = time.perf_counter()
+            model(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if index >= 3:  # the first ones compile and warm up
+                times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The rows as CSV text with a header."""
+    import csv
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.record() for row in rows)
+    return buffer.getvalue()
+
+
+HEADINGS = (
+    "model",
+    "kind",
+    "data",
+    "seeds",
+    "test %",
+    "range",
+    "validation %",
+    "parameters",
+    "FLOPs",
+    "latency",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The row as text, under :data:`HEADINGS`."""
+    from scansearch.text import human
+
+    spread = "" if row.deviation is None else f" ± {row.deviation:.2f}"
+    return (
+        row.name,
+        row.kind,
+        row.data,
+        str(row.seeds),
+        f"{row.score:.2f}{spread}",
+        f"{row.lowest:.2f} to {row.highest:.2f}",
+        f"{row.validation:.2f}",
+        human(row.params),
+        human(row.flops),
+        "" if row.latency_ms is None else f"{row.latency_ms:.2f} ms",
+    )
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "| --- | --- | --- |" + " ---: |" * (len(HEADINGS) - 3)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
+    note = "± is the sample standard deviation over the seeds; of a search, the score is its supernet's."
+    return "\n".join([*lines, "", note, ""])

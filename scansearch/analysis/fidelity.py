@@ -1,0 +1,232 @@
+"""Rank fidelity: do the cheap scores of a finished search order genotypes as training from scratch does?
+
+A few genotypes, drawn uniformly, are trained from scratch with a small budget; their validation loss is the truth.
+Against it stand the scores that the search gives them for nothing: the summed ``gates``, the validation loss with
+``inherited`` weights, and the summed ``perturbation`` scores. Test images are not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scansearch import engine
+from scansearch.derivation.agreement import kendall_tau
+from scansearch.errors import InputError
+from scansearch.files.atomic import write_text
+from scansearch.records.genotype import Genotype
+from scansearch.runs.reopen import open_search
+from scansearch.searching.selection import magnitude, perturbation
+from scansearch.seeding import Stream, generate, seed_everything
+from scansearch.training.brief import BriefRecipe, train_briefly
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scansearch.records.space import SearchSpace
+    from scansearch.searching.task import SearchTask
+
+Layers = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One genotype: what the search thinks of it (larger is better), and its losses (nats) from scratch."""
+
+    layers: Layers
+    scores: dict[str, float]
+    losses: tuple[float, ...]
+
+    @property
+    def truth(self) -> float:
+        return -math.fsum(self.losses) / len(self.losses)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well one score orders the samples.
+
+    Attributes:
+        tau: Kendall's tau-b with the truth; 0 where the score does not tell any two genotypes apart.
+        interval: its 5 % and 95 % quantiles, samples drawn again with replacement.
+        top_k: share of the truth's best ``k`` that are among the score's best ``k``.
+        top_k_by_chance: what a score that knows nothing would reach on average.
+    """
+
+    score: str
+    tau: float
+    interval: tuple[float, float]
+    top_k: float
+    top_k_by_chance: float
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What :func:`rank_run` found; ``k`` is that of ``top_k``."""
+
+    samples: tuple[Sample, ...]
+    agreements: tuple[Agreement, ...]
+    k: int
+
+
+def rank_run(
+    folder: str | Path,
+    *,
+    samples: int = 16,
+    k: int | None = None,
+    steps: int = 200,
+    trainings: int = 1,
+    seed: int = 0,
+    observe: Callable[[Sample, int], None] = lambda sample, done: None,
+) -> Fidelity:
+    """Train ``samples`` genotypes of a run's space from scratch and compare their order with each score's.
+
+    Every training is kept in ``rank/`` in the run folder at once, so an interrupted ranking goes on where it was.
+
+    Args:
+        k: directions per layer of the genotypes; default: the run's.
+        steps: optimizer steps of one training; batch size, learning rate, weight decay and clipping are the run's.
+        trainings: from scratch for every genotype, with different seeds; their mean is the truth.
+        observe: called with each finished sample and their number so far.
+
+    Raises:
+        InputError: no usable run, fewer than 3 samples, or a ``k`` that the space does not have.
+    """
+    if samples < 3 or trainings < 1:
+        raise InputError(f"ranking needs at least 3 samples and 1 training each, not {samples}, {trainings}")
+    task = open_search(folder).task
+    space = task.space
+    config, wanted = task.config, task.config.k if k is None else k
+    recipe = BriefRecipe(
+        steps=steps,
+        batch_size=config.batch_size,
+        lr=config.weights.lr,
+        weight_decay=config.weights.weight_decay,
+        clip_norm=config.weights.clip_norm or math.inf,
+    )
+    genotypes = sample_genotypes(task.supernet.candidates, wanted, samples, seed)
+    kept = _Kept(Path(folder) / "rank" / f"k{wanted}-steps{steps}-seed{seed}.json")
+    scores = _score_tables(task)
+    done = []
+    for layers in genotypes:
+        losses = []
+        for training in range(trainings):
+            if (loss := kept.find(layers, training)) is None:
+                loss = _from_scratch(task, space, layers, recipe, seed=1000 * (seed + 1) + training)
+                kept.add(layers, training, loss)
+            losses.append(loss)
+        done.append(Sample(layers, _scores(task, scores, layers), tuple(losses)))
+        observe(done[-1], len(done))
+    top = max(1, samples // 4)
+    names = done[0].scores
+    return Fidelity(tuple(done), tuple(agreement(name, done, top) for name in names), top)
+
+
+def sample_genotypes(candidates: Sequence[Sequence[str]], k: int, count: int, seed: int) -> list[Layers]:
+    """``count`` different genotypes with ``k`` directions per layer, every one equally likely.
+
+    Raises:
+        InputError: there are fewer, or a layer has fewer than ``k`` candidates.
+    """
+    smallest = min(len(names) for names in candidates)
+    if not 1 <= k <= smallest:
+        raise InputError(f"k is {k} (allowed: 1 to {smallest})")
+    possible = math.prod(math.comb(len(names), k) for names in candidates)
+    if count > possible:
+        raise InputError(f"{count} samples asked for, but there are {possible} genotypes with k = {k}")
+    generator = generate(Stream.GENOTYPES, seed)
+    found: dict[Layers, None] = {}
+    while len(found) < count:
+        chosen = (sorted(generator.permutation(len(names))[:k].tolist()) for names in candidates)
+        layers = tuple(
+            tuple(names[i] for i in layer) for names, layer in zip(candidates, chosen, strict=True)
+        )
+        found[layers] = None
+    return list(found)
+
+
+def agreement(score: str, samples: Sequence[Sample], k: int, *, resamples: int = 1000) -> Agreement:
+    """How well the score called ``score`` orders ``samples``, and how well it finds their best ``k``."""
+    given = np.array([sample.scores[score] for sample in samples])
+    truth = np.array([sample.truth for sample in samples])
+    generator = np.random.default_rng(0)
+    draws = (generator.integers(0, len(samples), len(samples)) for _ in range(resamples))
+    taus = [kendall_tau(given[draw].tolist(), truth[draw].tolist()) for draw in draws]
+    low, high = np.quantile(np.nan_to_num(taus), [0.05, 0.95])
+    best = [set(np.argsort(-values, kind="stable")[:k].tolist()) for values in (given, truth)]
+    return Agreement(
+        score=score,
+        tau=float(np.nan_to_num(kendall_tau(given.tolist(), truth.tolist()))),
+        interval=(float(low), float(high)),
+        top_k=len(best[0] & best[1]) / k,
+        top_k_by_chance=k / len(samples),
+    )
+
+
+def _score_tables(task: SearchTask) -> dict[str, list[Tensor]]:
+    """Additive scores [candidates] per layer; uniform gates say nothing and are left out."""
+    alphas = task.supernet.alphas
+    tables = {"perturbation": perturbation(task.relaxation, alphas, task.validation_loss)}
+    return (
+        {"gates": magnitude(task.relaxation, alphas), **tables} if task.relaxation.learns_alphas else tables
+    )
+
+
+def _scores(task: SearchTask, tables: dict[str, list[Tensor]], layers: Layers) -> dict[str, float]:
+    def total(rows: list[Tensor]) -> float:
+        triples = zip(rows, layers, task.supernet.candidates, strict=True)
+        return math.fsum(float(row[names.index(name)]) for row, chosen, names in triples for name in chosen)
+
+    summed = {name: total(rows) for name, rows in tables.items()}
+    return {**summed, "inherited": -task.validation_loss(task.supernet.subnetwork(layers))}
+
+
+def _from_scratch(
+    task: SearchTask, space: SearchSpace, layers: Layers, recipe: BriefRecipe, *, seed: int
+) -> float:
+    """Validation loss (nats) of a fresh model after a brief training."""
+    data, accelerator = task.data, task.accelerator
+    seed_everything(Stream.WEIGHTS, seed)
+    genotype = Genotype.of_space(space, layers, variant=task.config.variant)
+    model: Any = genotype.build(
+        num_classes=len(data.classes), in_chans=data.channels, img_size=data.image_size
+    )
+    train_briefly(model, data.train, recipe, seed=seed, device=accelerator.device)
+    model.eval()
+    score = engine.score(
+        model,
+        data.validation,
+        len(data.classes),
+        batch_size=4 * task.config.batch_size,
+        accelerator=accelerator,
+    )
+    return score["loss"]
+
+
+class _Kept:
+    """Finished trainings in a file, which is rewritten whole after each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+
+    def find(self, layers: Layers, training: int) -> float | None:
+        key = [list(names) for names in layers]
+        found = (row for row in self.rows if row["layers"] == key and row["training"] == training)
+        return next((float(row["loss"]) for row in found), None)
+
+    def add(self, layers: Layers, training: int, loss: float) -> None:
+        self.rows.append({"layers": [list(names) for names in layers], "training": training, "loss": loss})
+        self.path.parent.mkdir(exist_ok=True)
+        write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
+
+
+def fidelity_json(found: Fidelity) -> str:
+    """Samples and agreements as JSON text."""
+    return json.dumps(asdict(found), indent=1) + "\n"

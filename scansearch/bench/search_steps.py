@@ -1,0 +1,116 @@
+"""What one training step of the supernet costs under each relaxation, timed in turns in one run."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Generator
+
+from scansearch.errors import InputError
+from scansearch.records.space import load_space
+from scansearch.searching.assembly import assemble_search
+from scansearch.searching.config import search_config
+from scansearch.searching.strategies import RELAXATIONS
+
+BASELINE = "softmax"
+
+
+def bench_search(
+    space: str = "vim8",
+    *,
+    data: str = "digits",
+    k: int = 4,
+    relaxations: Sequence[str] = tuple(RELAXATIONS),
+    batch_size: int = 32,
+    steps: int = 5,
+    rounds: int = 5,
+    device: str = "auto",
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Any]]:
+    """Milliseconds of a step of update ``joint`` (forward, backward, both optimizers), best round of each relaxation.
+
+    Args:
+        relaxations: names; ``softmax`` is always timed, because it computes every branch and all ratios are to it.
+        steps: timed at a time; ``rounds`` times in turns with the other relaxations.
+
+    Returns:
+        One object per relaxation: relaxation, active (branches computed per layer), ms, ratio.
+
+    Raises:
+        InputError: an unknown relaxation, space or data set, or a ``k`` above the number of candidates.
+    """
+    for name in relaxations:
+        if name not in RELAXATIONS:
+            raise InputError(f"unknown relaxation {name!r} (allowed: {', '.join(RELAXATIONS)})")
+    tasks = {
+        name: _Stepper(name, space, data, k, batch_size, device)
+        for name in dict.fromkeys((BASELINE, *relaxations))
+    }
+    spent: dict[str, list[float]] = {name: [] for name in tasks}
+    for stepper in tasks.values():
+        stepper.take(2)  # kernels are compiled or loaded, and pages are touched
+    for turn in range(rounds):
+        for name, stepper in tasks.items():
+            started = time.perf_counter()
+            stepper.take(steps)
+            spent[name].append(1e3 * (time.perf_counter() - started) / steps)
+        progress(f"round {turn + 1} of {rounds}")
+    base = min(spent[BASELINE])
+    return [
+        {
+            "relaxation": name,
+            "active": stepper.active,
+            "ms": round(min(spent[name]), 2),
+            "ratio": round(min(spent[name]) / base, 3),
+        }
+        for name, stepper in tasks.items()
+    ]
+
+
+class _Stepper:
+    """A search that takes as many steps as one likes."""
+
+    def __init__(self, relaxation: str, space: str, data: str, k: int, batch_size: int, device: str) -> None:
+        # A relaxation without alphas has nothing for `magnitude` to read; nothing is selected here.
+        config = search_config(
+            space=space,
+            data=data,
+            k=k,
+            relaxation=relaxation,
+            selection="perturbation",
+            batch_size=batch_size,
+            device=device,
+            alphas={"warmup_epochs": 0},
+        )
+        self.task = assemble_search(config, load_space(space))
+        self.active = self._active()
+        self.places = self._places()
+
+    def _active(self) -> int:
+        task = self.task
+        gates = task.relaxation.gates(
+            task.supernet.alphas, active=task.config.k, temperature=1.0, generator=Generator().manual_seed(0)
+        )
+        return max(len(layer.active) for layer in gates)
+
+    def _places(self) -> Any:
+        for epoch in itertools.count():
+            self.task.start_epoch(epoch, 0)
+            for step in range(self.task.steps_per_epoch):
+                yield epoch, step
+
+    def take(self, steps: int) -> None:
+        for _ in range(steps):
+            self.task.step(*next(self.places))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as lines of text."""
+    head = f"{'relaxation':<12} {'branches':>8} {'ms a step':>10} {'/ softmax':>10}"
+    lines = [
+        f"{row['relaxation']:<12} {row['active']:>8} {row['ms']:>10.1f} {row['ratio']:>10.2f}" for row in rows
+    ]
+    return "\n".join([head, *lines])

@@ -1,0 +1,176 @@
+"""Batches: the order of an epoch, augmentation seeded per image, and images that cannot be read left out.
+
+Randomness is a pure function of (seed, epoch, position): the order of an epoch, and the augmentation of
+each image. So a run that is resumed in the middle of an epoch sees exactly what it would have seen, with
+any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from scansearch.data.splits import BrokenImage, BrokenImages, Split
+from scansearch.errors import RunStopped
+from scansearch.seeding import Stream, generate, seed_everything
+
+Batch = tuple[Tensor, Tensor]
+Broken = list[tuple[str, str]]
+
+
+class Streams(NamedTuple):
+    """Random streams of a split's batches: the order of its images, and the augmentation of each."""
+
+    order: Stream
+    image: Stream
+
+
+TRAINING_STREAMS = Streams(Stream.TRAINING_ORDER, Stream.TRAINING_IMAGE)
+VALIDATION_STREAMS = Streams(Stream.VALIDATION_ORDER, Stream.VALIDATION_IMAGE)
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of one epoch as lists of (epoch, index) pairs, a pure function of its arguments.
+
+    Positions run through random permutations of the split, one after the other, so ``batches`` may ask for
+    more than one pass. With several ranks, each takes its contiguous part of every global batch: the
+    global batch does not depend on the number of ranks.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        batches: int,
+        *,
+        seed: int,
+        epoch: int,
+        start: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        stream: Stream = Stream.TRAINING_ORDER,
+    ) -> None:
+        self.stream = stream
+        self.count, self.batch_size, self.batches = count, batch_size, batches
+        self.seed, self.epoch, self.start = seed, epoch, start
+        self.rank, self.share = rank, batch_size // ranks
+
+    def __len__(self) -> int:
+        return self.batches - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        permutations: dict[int, np.ndarray] = {}
+
+        def index(position: int) -> int:
+            cycle, offset = divmod(position, self.count)
+            if cycle not in permutations:
+                generator = generate(self.stream, self.seed, self.epoch, cycle)
+                permutations[cycle] = generator.permutation(self.count)
+            return int(permutations[cycle][offset])
+
+        for batch in range(self.start, self.batches):
+            first = batch * self.batch_size + self.rank * self.share
+            yield [(self.epoch, index(first + i)) for i in range(self.share)]
+
+
+class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
+    """Reads (epoch, index) pairs, with the global generators seeded for each pair where the split augments.
+
+    In place of an image that cannot be read comes the next one that can with ``substitute``, else None.
+    """
+
+    def __init__(self, split: Split, seed: int, stream: Stream, *, substitute: bool) -> None:
+        self.split, self.seed, self.stream, self.substitute = split, seed, stream, substitute
+
+    def __len__(self) -> int:
+        return self.split.count
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor | None, int, Broken]:
+        epoch, index = key
+        broken: Broken = []
+        tries = min(self.split.count, self.split.broken.limit + 1) if self.substitute else 1
+        for attempt in range(tries):
+            image = (index + attempt) % self.split.count
+            if self.split.augments:
+                seed_everything(self.stream, self.seed, epoch, image)
+            try:
+                return *self.split.read(image), broken
+            except BrokenImage as error:
+                broken.append((error.name, error.reason))
+        return None, 0, broken
+
+
+def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | None, Broken]:
+    broken = [found for *_, several in items for found in several]
+    kept = [(image, label) for image, label, _ in items if image is not None]
+    if not kept:
+        return None, broken
+    images, labels = zip(*kept, strict=True)
+    return (torch.stack(images), torch.tensor(labels)), broken
+
+
+def _noting(loaded: Iterable[Any], broken: BrokenImages, *, whole: bool) -> Iterator[Batch]:
+    for batch, found in loaded:
+        for name, reason in found:
+            broken.note(name, reason)
+        if batch is not None:
+            yield batch
+        elif whole:
+            raise RunStopped(f"no image of a batch can be read; the last: {found[-1][0]!r} ({found[-1][1]})")
+
+
+def training_batches(
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    batches: int | None = None,
+    start: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
+    streams: Streams = TRAINING_STREAMS,
+) -> Iterator[Batch]:
+    """Shuffled, augmented batches (images [b, c, h, w], labels int64 [b]) of one epoch, from batch ``start`` on.
+
+    ``batches`` defaults to the full batches of one pass; b is ``batch_size / ranks``. The next readable image
+    takes the place of one that cannot be read.
+
+    Raises:
+        RunStopped: while iterating, when more images are broken than the split allows.
+    """
+    order = EpochBatches(
+        split.count,
+        batch_size,
+        split.count // batch_size if batches is None else batches,
+        seed=seed,
+        epoch=epoch,
+        start=start,
+        rank=rank,
+        ranks=ranks,
+        stream=streams.order,
+    )
+    images = _Seeded(split, seed, streams.image, substitute=True)
+    loader = DataLoader(images, batch_sampler=order, num_workers=workers, collate_fn=_collate)
+    return _noting(iter(loader), split.broken, whole=True)
+
+
+def evaluation_batches(
+    split: Split, batch_size: int, *, rank: int = 0, ranks: int = 1, workers: int = 0
+) -> Iterator[Batch]:
+    """Every readable image once, in order; with several ranks, each takes every ``ranks``-th image.
+
+    Raises:
+        RunStopped: while iterating, when more images are broken than the split allows.
+    """
+    keys = [(0, index) for index in range(rank, split.count, ranks)]
+    lists = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
+    images = _Seeded(split, 0, Stream.VALIDATION_IMAGE, substitute=False)
+    loader = DataLoader(images, batch_sampler=lists, num_workers=workers, collate_fn=_collate)
+    return _noting(iter(loader), split.broken, whole=False)

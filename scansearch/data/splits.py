@@ -1,0 +1,141 @@
+"""What every data set is made of: splits, and the images in them that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from scansearch.errors import InputError, RunStopped
+
+Sample = tuple[Tensor, int]
+SplitName = Literal["train", "validation", "test"]
+
+
+class BrokenImage(InputError):
+    """An image that cannot be read, with its name and the reason."""
+
+    def __init__(self, name: str, reason: object) -> None:
+        self.name, self.reason = name, " ".join(str(reason).split())
+        super().__init__(f"image {name!r} cannot be read: {self.reason}")
+
+
+@dataclass
+class BrokenImages:
+    """The images that had to be skipped so far.
+
+    Attributes:
+        limit: a run stops when more images than this are broken.
+        names: the broken images, with the reason of each.
+    """
+
+    limit: int = 100
+    names: dict[str, str] = field(default_factory=dict)
+    _fresh: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, name: str, reason: str) -> None:
+        """Count an image, once however often it is met.
+
+        Raises:
+            RunStopped: there are now more than ``limit``.
+        """
+        if name in self.names:
+            return
+        self._fresh.append((name, reason))
+        self.learn({name: reason})
+
+    def learn(self, names: Mapping[str, str]) -> None:
+        """Count images that were noted elsewhere, too.
+
+        Raises:
+            RunStopped: there are now more than ``limit``.
+        """
+        self.names.update(names)
+        if names and len(self.names) > self.limit:
+            name, reason = list(names.items())[-1]
+            raise RunStopped(
+                f"more images cannot be read than max_broken = {self.limit} allows; the last: {name!r} ({reason})"
+            )
+
+    def take_fresh(self) -> list[tuple[str, str]]:
+        """Names and reasons noted since the last call."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        count: number of images.
+        read: index -> (image, label). The image is float32 [channels, height, width], normalised;
+            where the split augments, it draws from torch's, NumPy's and Python's global generators.
+            Raises BrokenImage where the image cannot be read.
+        augments: whether ``read`` is random.
+        broken: where batches note the images that they had to skip.
+    """
+
+    count: int
+    read: Callable[[int], Sample]
+    augments: bool = False
+    broken: BrokenImages = field(default_factory=BrokenImages, compare=False)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """What :func:`scansearch.data.load_data` gives.
+
+    Attributes:
+        spec: the specification that it came from.
+        classes: class names, in label order.
+        channels: channels of an image.
+        image_size: (height, width) in pixels.
+        train, validation, test: disjoint splits.
+        mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
+            what they were divided by.
+        baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
+    """
+
+    spec: str
+    classes: tuple[str, ...]
+    channels: int
+    image_size: tuple[int, int]
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
+    baseline: Callable[[], tuple[str, float]] | None = None
+
+    @property
+    def broken(self) -> BrokenImages:
+        """What has been skipped in any split of a data set from ``load_data``."""
+        return self.train.broken
+
+    def split(self, name: SplitName) -> Split:
+        """The split called ``name``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def counting_broken(self, limit: int) -> ImageData:
+        """The same data, whose splits share one count of broken images with this limit."""
+        broken = BrokenImages(limit)
+        return replace(
+            self,
+            train=replace(self.train, broken=broken),
+            validation=replace(self.validation, broken=broken),
+            test=replace(self.test, broken=broken),
+        )
+
+
+def stratified(labels: Sequence[int], held_out: int, *, seed: int) -> tuple[list[int], list[int]]:
+    """Split 0..n-1 into (kept, ``held_out`` indices) with every class in proportion; sorted, fixed by ``seed``."""
+    from sklearn.model_selection import train_test_split
+
+    kept, held = train_test_split(
+        np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=np.asarray(labels)
+    )
+    return sorted(int(i) for i in kept), sorted(int(i) for i in held)

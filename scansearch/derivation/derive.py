@@ -1,0 +1,268 @@
+"""Preferences, k and budgets in, the provably best genotype out.
+
+    maximise    the summed preference of the chosen directions
+    subject to  k (or k_min..k_max) directions in every layer, and every budget
+
+Ties go to lower FLOPs, then fewer parameters, then lower latency, then fewer directions, then the names in
+alphabetical order, first layer first. Preferences are compared in steps of 2**-40 of the largest one, so that
+rounding in a mean over seeds decides nothing. Budgets are compared with correctly rounded sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scansearch.derivation.agreement import seed_agreement
+from scansearch.derivation.lexicographic import best_choice, cheapest_total, dearest_total
+from scansearch.derivation.question import Chosen, Rule, Task
+from scansearch.errors import InputError
+from scansearch.records.costs import MEASURES, Costs
+from scansearch.records.genotype import Certificate, Genotype
+from scansearch.records.preferences import Preferences
+from scansearch.records.space import SearchSpace, load_space
+from scansearch.text import number
+
+
+def derive(
+    preferences: Preferences | Sequence[Preferences],
+    k: int | None = None,
+    *,
+    k_min: int | None = None,
+    k_max: int | None = None,
+    per_layer_k: Sequence[int] | Mapping[int, int] | None = None,
+    costs: Costs | None = None,
+    max_flops: float | None = None,
+    max_params: float | None = None,
+    max_latency_ms: float | None = None,
+    require: Rule | None = None,
+    forbid: Rule | None = None,
+    pair_flips: bool = False,
+    space: SearchSpace | str | Path | None = None,
+) -> Genotype:
+    """The genotype with the largest summed preference within every budget, with its certificate.
+
+    Args:
+        preferences: of one run, or of several seeds of one search, whose mean is taken; their agreement is
+            told in the certificate's notes.
+        k: directions per layer.
+        k_min, k_max: instead of ``k``, bounds on them (default 1 and all candidates).
+        per_layer_k: directions of single layers, as a list over all layers or ``{layer: k}``; goes before the above.
+        costs: what each direction costs; needed for budgets, used for ties.
+        max_flops, max_params, max_latency_ms: budgets for the whole derived model, in the units of ``costs``.
+            Latency differences below their own noise count as equal (:meth:`Costs.levelled_latency`).
+        require, forbid: directions for every layer, or ``{layer: directions}``.
+        pair_flips: choose each direction together with its reverse, or not at all.
+        space: where the preferences come from, when ``preferences.space`` is not enough to find it.
+
+    Raises:
+        InputError: contradictory or impossible wishes. A budget that cannot be met is named together with its
+            smallest feasible value.
+    """
+    budgets = {"flops": max_flops, "params": max_params, "latency_ms": max_latency_ms}
+    task = _task(preferences, k, k_min, k_max, per_layer_k, costs, budgets, require, forbid, pair_flips)
+    return _genotype(task, _several(preferences), space, MEASURES)
+
+
+def pareto_front(
+    preferences: Preferences | Sequence[Preferences],
+    n: int,
+    *,
+    costs: Costs,
+    measure: str = "flops",
+    k: int | None = None,
+    k_min: int | None = None,
+    k_max: int | None = None,
+    per_layer_k: Sequence[int] | Mapping[int, int] | None = None,
+    max_flops: float | None = None,
+    max_params: float | None = None,
+    max_latency_ms: float | None = None,
+    require: Rule | None = None,
+    forbid: Rule | None = None,
+    pair_flips: bool = False,
+    space: SearchSpace | str | Path | None = None,
+) -> list[Genotype]:
+    """Up to ``n`` genotypes of which none is beaten in both summed preference and ``measure``, cheapest first.
+
+    The two ends of the front are always among them (for n >= 2); the rest halves the widest gaps in cost. Fewer
+    than ``n`` come back only when the front has no more. The other arguments are those of :func:`derive`; with
+    neither ``k`` nor bounds every number of directions from 1 on is allowed.
+
+    Raises:
+        InputError: as :func:`derive`, an unknown measure, or ``n`` below 1.
+    """
+    if n < 1:
+        raise InputError(f"n = {n} points of the front: at least 1 is needed")
+    if measure not in costs.measures:
+        raise InputError(f"measure {measure!r} is not in the costs (allowed: {', '.join(costs.measures)})")
+    if k is None and k_min is None and k_max is None and per_layer_k is None:
+        k_min = 1
+    budgets = {"flops": max_flops, "params": max_params, "latency_ms": max_latency_ms}
+    order = (measure, *(other for other in MEASURES if other != measure))
+
+    def point(limit: float | None) -> tuple[float, Genotype]:
+        allowed = budgets if limit is None else budgets | {measure: limit}
+        task = _task(preferences, k, k_min, k_max, per_layer_k, costs, allowed, require, forbid, pair_flips)
+        genotype = _genotype(task, _several(preferences), space, order)
+        assert genotype.certificate is not None
+        return genotype.certificate.spent[measure], genotype
+
+    front = dict([point(None)])
+    highest = max(front)
+    task = _task(preferences, k, k_min, k_max, per_layer_k, costs, budgets, require, forbid, pair_flips)
+    lowest = cheapest_total(task, measure)
+    if n > 1 and lowest < highest:
+        front |= [point(lowest)]
+    open_gaps = [(min(front), highest)] if len(front) > 1 else []
+    while open_gaps and len(front) < n:
+        open_gaps.sort(key=lambda gap: gap[0] - gap[1])
+        low, high = open_gaps.pop(0)
+        for limit in ((low + high) / 2, math.nextafter(high, low)):
+            cost, genotype = point(limit)
+            if cost > low:
+                front[cost] = genotype
+                open_gaps += [(low, cost), (cost, high)]
+                break
+    return [front[cost] for cost in sorted(front)]
+
+
+def _several(preferences: Preferences | Sequence[Preferences]) -> list[Preferences]:
+    several = [preferences] if isinstance(preferences, Preferences) else list(preferences)
+    if not several:
+        raise InputError("no preferences given: at least one run is needed")
+    return several
+
+
+def _task(
+    preferences: Preferences | Sequence[Preferences],
+    k: int | None,
+    k_min: int | None,
+    k_max: int | None,
+    per_layer_k: Sequence[int] | Mapping[int, int] | None,
+    costs: Costs | None,
+    budgets: Mapping[str, float | None],
+    require: Rule | None,
+    forbid: Rule | None,
+    pair_flips: bool,
+) -> Task:
+    mean = Preferences.mean(_several(preferences))
+    least, most = _sizes(mean, k, k_min, k_max, per_layer_k)
+    given = {measure: float(limit) for measure, limit in budgets.items() if limit is not None}
+    return Task.build(mean, least, most, costs, given, require, forbid, pair_flips)
+
+
+def _sizes(
+    preferences: Preferences,
+    k: int | None,
+    k_min: int | None,
+    k_max: int | None,
+    per_layer_k: Sequence[int] | Mapping[int, int] | None,
+) -> tuple[list[int], list[int]]:
+    """Least and most directions of every layer."""
+    counts = [len(names) for names in preferences.candidates]
+    if per_layer_k is None:
+        single: dict[int, int] = {}
+    elif isinstance(per_layer_k, Mapping):
+        single = dict(per_layer_k)
+    elif len(per_layer_k) == len(counts):
+        single = dict(enumerate(per_layer_k))
+    else:
+        raise InputError(f"per_layer_k lists {len(per_layer_k)} layers, the preferences have {len(counts)}")
+    if k is not None and (k_min is not None or k_max is not None):
+        raise InputError("give either k, or k_min and k_max")
+    if k is None and k_min is None and k_max is None and len(single) < len(counts):
+        raise InputError(
+            "how many directions per layer? give k, or k_min and k_max, or per_layer_k for every layer"
+        )
+    for layer in single:
+        if layer not in range(len(counts)):
+            raise InputError(f"per_layer_k names layer {layer} (allowed: 0..{len(counts) - 1})")
+    least, most = [], []
+    for layer, count in enumerate(counts):
+        if layer in single:
+            low = high = _whole(single[layer], f"per_layer_k of layer {layer}", layer, count)
+        elif k is not None:
+            low = high = _whole(k, "k", layer, count)
+        else:
+            low = _whole(1 if k_min is None else k_min, "k_min", layer, count)
+            high = _whole(count if k_max is None else k_max, "k_max", layer, count)
+            if low > high:
+                raise InputError(f"k_min = {low} is above k_max = {high}")
+        least.append(low)
+        most.append(high)
+    return least, most
+
+
+def _whole(value: int, name: str, layer: int, count: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} = {value!r} is not a whole number")
+    if not 1 <= value <= count:
+        raise InputError(f"{name} = {value}: layer {layer} has {count} candidates (allowed: 1..{count})")
+    return value
+
+
+def _genotype(
+    task: Task, several: list[Preferences], space: SearchSpace | str | Path | None, tie_order: Sequence[str]
+) -> Genotype:
+    mean = task.preferences
+    home = space if isinstance(space, SearchSpace) else load_space(mean.space if space is None else space)
+    if home.layer_candidates(mean.variant) != mean.candidates:
+        raise InputError(
+            f"space {home.name!r}, variant {mean.variant!r}, has other candidates than the preferences"
+        )
+    free = best_choice(task.without_budgets(), tie_order)
+    best = best_choice(task, tie_order) if task.budgets else free
+    layers = task.layers(best.chosen)
+    notes = [*task.wishes, *_budget_notes(task, free.chosen, best.chosen)]
+    if best.bound > best.objective:
+        notes.append(
+            f"not proven optimal: the bound is {best.bound - best.objective:.3g} above the objective"
+        )
+    if len(several) > 1:
+        notes.append(seed_agreement(several, [len(names) for names in layers]).describe())
+    costs = task.costs
+    certificate = Certificate(
+        objective=best.objective,
+        bound=best.bound,
+        lost_to_budget=max(0.0, free.objective - best.objective),
+        k=task.describe_k(),
+        budgets={f"max_{measure}": limit for measure, limit in task.budgets.items()},
+        spent=task.spent(best.chosen),
+        convention=costs.convention if costs else None,
+        image_size=costs.image_size if costs else None,
+        device=costs.device if costs else None,
+        notes=tuple(notes),
+    )
+    provenance = mean.provenance.model_copy(update={"selection": mean.selection})
+    return Genotype.of_space(
+        home, layers, variant=mean.variant, provenance=provenance, certificate=certificate
+    )
+
+
+def _budget_notes(task: Task, free: Chosen, best: Chosen) -> list[str]:
+    """What each budget did, and what levelling did to the latency."""
+    notes = []
+    for measure, limit in task.budgets.items():
+        least, most = cheapest_total(task.without_budgets(), measure), dearest_total(task, measure)
+        unbudgeted = task.total(measure, free)
+        if least == most:
+            notes.append(
+                f"max_{measure} is inert: every choice with k = {task.describe_k()} costs {number(most)}"
+            )
+        elif most <= limit:
+            notes.append(
+                f"max_{measure} is inert: no choice with k = {task.describe_k()} costs above {number(most)}"
+            )
+        elif unbudgeted <= limit:
+            notes.append(
+                f"max_{measure} changes nothing: without budgets the best choice costs {number(unbudgeted)}"
+            )
+        else:
+            notes.append(f"max_{measure} binds: without budgets the best choice costs {number(unbudgeted)}")
+    if task.costs is not None and task.costs.latency_noise_ms is not None:
+        measured = task.costs.of(task.layers(best))["latency_ms"]
+        notes.append(
+            f"latency differences below their noise count as equal; the raw figures sum to {measured:.4g} ms"
+        )
+    return notes

@@ -1,0 +1,1 @@
+"""Scoring trained models, from whatever file holds them."""

@@ -1,0 +1,180 @@
+"""Scoring a model: accuracy, loss, confusion and throughput on one split of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, Strict
+from torch import Tensor
+
+from scansearch import engine
+from scansearch.data import ImageData, load_data
+from scansearch.errors import InputError
+from scansearch.files.strict import Integers, StrictModel, Strings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+SplitName = Literal["validation", "test"]
+
+
+class Evaluation(StrictModel):
+    """The score of one model on one split.
+
+    Attributes:
+        images, skipped: images that were scored, and images that could not be read.
+        loss: mean cross-entropy in nats.
+        top1, top5: percent of images whose label is the first, or among the first five, of the logits; with fewer
+            than five classes, among as many as there are.
+        confusion: [label][prediction] -> number of images.
+        images_per_second: of the model's forward passes alone, over the whole split; None where not measured.
+        genotype: its hash, where the model has one.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    model: str
+    genotype: str | None = None
+    data: str
+    split: SplitName
+    image_size: Integers = Field(min_length=2, max_length=2)
+    classes: Strings
+    images: int = Field(ge=1)
+    skipped: int = Field(default=0, ge=0)
+    loss: float
+    top1: float
+    top5: float
+    confusion: Annotated[tuple[Integers, ...], Strict(False)]
+    images_per_second: float | None = None
+    device: str
+
+    @property
+    def per_class(self) -> dict[str, float | None]:
+        """Accuracy in percent of the images of each class; None for a class without images."""
+        rows = zip(self.classes, self.confusion, strict=True)
+        return {
+            name: 100 * row[index] / sum(row) if sum(row) else None for index, (name, row) in enumerate(rows)
+        }
+
+    def to_json(self) -> str:
+        """With the accuracy of each class, for readers other than this class."""
+        import json
+
+        return json.dumps(self.model_dump(mode="json", by_alias=True) | {"per_class": self.per_class}) + "\n"
+
+
+def evaluate_model(
+    predict: Callable[[Tensor], Tensor],
+    data: ImageData,
+    accelerator: Accelerator,
+    *,
+    split: SplitName = "test",
+    batch_size: int = 64,
+    workers: int = 0,
+    model: str = "model",
+    genotype: str | None = None,
+) -> Evaluation:
+    """Score ``predict`` (images [batch, channels, height, width] -> logits [batch, classes]) on ``split``.
+
+    With several processes each scores its share, and all get the sums.
+
+    Raises:
+        InputError: logits of another number of classes than the data have. RunStopped: no image can be read.
+    """
+    classes = len(data.classes)
+
+    def checked(images: Tensor) -> Tensor:
+        logits = predict(images)
+        if logits.ndim != 2 or logits.shape[1] != classes:
+            raise InputError(
+                f"{model} gives outputs of shape {list(logits.shape)}, but {data.spec!r} has {classes} classes"
+            )
+        return logits
+
+    part = data.split(split)
+    scores = engine.score_split(
+        checked,
+        part,
+        classes,
+        batch_size=batch_size,
+        accelerator=accelerator,
+        workers=workers,
+        timed=True,
+    )
+    return Evaluation(
+        model=model,
+        genotype=genotype,
+        data=data.spec,
+        split=split,
+        image_size=data.image_size,
+        classes=data.classes,
+        images=scores.images,
+        skipped=part.count - scores.images,
+        loss=scores.loss,
+        top1=scores.top1,
+        top5=scores.top5,
+        confusion=tuple(tuple(row) for row in scores.confusion.tolist()),
+        images_per_second=scores.images * accelerator.num_processes / scores.seconds,
+        device=engine.device_name(accelerator.device),
+    )
+
+
+def evaluate(
+    subject: str | Path,
+    *,
+    data: str | None = None,
+    split: SplitName = "test",
+    image_size: int | tuple[int, int] | None = None,
+    batch_size: int = 64,
+    device: str = "auto",
+    mixed_precision: Literal["no", "bf16"] = "no",
+    workers: int = 0,
+    crop: float | None = None,
+    max_broken: int = 100,
+) -> Evaluation:
+    """Score a trained model from its file.
+
+    Args:
+        subject: a training's run folder, a weight file (``best.safetensors``), a timm hub folder, or an exported
+            ``.pt2`` or ``.onnx`` file.
+        data: a data specification; None for the data that the weights were trained on, where the file tells.
+        image_size: side, or (height, width), in pixels; None for what the model was made for.
+        crop: share of the resized short side that the central crop keeps, for pictures (see ``Augment``).
+
+    Raises:
+        InputError: a file that holds no model, or one that does not fit the data.
+    """
+    from scansearch.data.augment import Augment
+    from scansearch.evaluation.predictors import open_predictor
+
+    if split not in ("validation", "test"):
+        raise InputError(f"unknown split {split!r} (allowed: validation, test)")
+    if batch_size < 1:
+        raise InputError(f"batch size must be at least 1, not {batch_size}")
+    if crop is not None and not 0 < crop <= 1:
+        raise InputError(f"crop must lie in (0, 1], not {crop}")
+    accelerator = engine.make_accelerator(device, mixed_precision)
+    predictor = open_predictor(subject, accelerator.device)
+    spec = data or predictor.data
+    if spec is None:
+        raise InputError(f"{subject} does not say what it was trained on: give --data")
+    size = image_size or predictor.image_size
+    if size is None:
+        raise InputError(f"{subject} does not say what image size it takes: give --img-size")
+    augment = None if crop is None else Augment(crop=crop)
+    images = load_data(spec, image_size=size, augment=augment, max_broken=max_broken)
+    if predictor.channels not in (None, images.channels):
+        raise InputError(
+            f"{subject} takes images of {predictor.channels} channels, {spec!r} has {images.channels}"
+        )
+    return evaluate_model(
+        predictor.predict,
+        images,
+        accelerator,
+        split=split,
+        batch_size=batch_size,
+        workers=workers,
+        model=predictor.name,
+        genotype=predictor.genotype,
+    )

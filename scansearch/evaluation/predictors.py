@@ -1,0 +1,137 @@
+"""Opening whatever holds a trained model: run folders, weight files, timm hub folders, .pt2 and .onnx exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scansearch.errors import InputError, MissingExtra
+
+KINDS = "a training's run folder, a .safetensors weight file, a timm hub folder, a .pt2 or a .onnx file"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that can be scored.
+
+    Attributes:
+        predict: images [batch, channels, height, width] on the device -> logits [batch, classes].
+        channels, image_size: what it takes; None where that is free or not known.
+        data: the specification that it was trained on, where the file tells.
+        genotype: hash of its genotype, where the file tells.
+    """
+
+    name: str
+    predict: Callable[[Tensor], Tensor]
+    channels: int | None = None
+    image_size: tuple[int, int] | None = None
+    data: str | None = None
+    genotype: str | None = None
+
+
+def open_predictor(path: str | Path, device: torch.device) -> Predictor:
+    """The model in ``path`` on ``device``.
+
+    Raises:
+        InputError: it holds no model that can be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{str(path)!r} does not exist (allowed: {KINDS})")
+    if path.is_dir():
+        if (path / "best.safetensors").is_file():
+            return _weight_file(path / "best.safetensors", device)
+        if (path / "config.json").is_file():
+            return _hub_folder(path, device)
+        raise InputError(
+            f"folder {str(path)!r} holds neither best.safetensors nor config.json (allowed: {KINDS})"
+        )
+    readers = {".safetensors": _weight_file, ".pt2": _exported_program, ".onnx": _onnx}
+    if path.suffix not in readers:
+        raise InputError(f"{str(path)!r} has an unknown ending (allowed: {KINDS})")
+    return readers[path.suffix](path, device)
+
+
+def _weight_file(path: Path, device: torch.device) -> Predictor:
+    from scansearch.records.weights import load_weights
+
+    weights = load_weights(path)
+    size = weights.arguments.get("img_size", weights.genotype.model.get("img_size"))
+    data = weights.notes.get("data")
+    return Predictor(
+        str(path),
+        weights.model.to(device),
+        channels=weights.model.in_chans,
+        image_size=_pair(size),
+        data=data if isinstance(data, str) else weights.genotype.provenance.data,
+        genotype=weights.genotype.hash,
+    )
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    if isinstance(size, int):
+        return size, size
+    return (int(size[0]), int(size[1])) if isinstance(size, list | tuple) and len(size) == 2 else None
+
+
+def _hub_folder(path: Path, device: torch.device) -> Predictor:
+    import timm
+
+    import scansearch.models  # noqa: F401  (registers the models' names)
+
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        shape = config.get("pretrained_cfg", config).get("input_size")
+        model = timm.create_model(f"local-dir:{path}", pretrained=True)
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, TypeError) as error:
+        raise InputError(f"hub folder {str(path)!r} cannot be read: {error}") from None
+    channels, size = (shape[0], (shape[1], shape[2])) if shape else (None, None)
+    return Predictor(str(path), model.eval().to(device), channels, size)
+
+
+def _exported_program(path: Path, device: torch.device) -> Predictor:
+    from scansearch.exporting.read_program import load_program
+
+    program = load_program(path)
+    placeholder = next(
+        node for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
+    )  # fmt: skip
+    channels, size = _shape(placeholder.meta["val"].shape)
+    return Predictor(str(path), program.module().to(device), channels, size)
+
+
+def _onnx(path: Path, device: torch.device) -> Predictor:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtra("onnxruntime", "onnx", f"evaluating {path}") from None
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+    except Exception as error:  # onnxruntime's exceptions share no base but this
+        raise InputError(f"{path}: onnxruntime cannot read it: {_first_line(error)}") from None
+    images = session.get_inputs()[0]
+
+    def predict(x: Tensor) -> Tensor:
+        (logits,) = session.run(None, {images.name: x.cpu().numpy()})
+        return torch.from_numpy(logits).to(device)
+
+    channels, size = _shape(images.shape)
+    return Predictor(str(path), predict, channels, size)
+
+
+def _shape(shape: Any) -> tuple[int | None, tuple[int, int] | None]:
+    """Channels and size of an input [batch, channels, height, width]; None for what is not fixed."""
+    _, channels, *sides = shape
+    size = (int(sides[0]), int(sides[1])) if all(isinstance(side, int) for side in sides) else None
+    return channels if isinstance(channels, int) else None, size
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

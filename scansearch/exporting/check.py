@@ -1,0 +1,120 @@
+"""What every target needs: the check against the source model, a child process for it, and atomic folders."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scansearch.errors import InputError, RunStopped
+from scansearch.files.atomic import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scansearch.exporting.source import Source
+
+Predict = Callable[["Tensor"], "Tensor"]
+
+
+class ExportMismatch(RunStopped):
+    """The exported model does not do what the source model does; nothing was left behind."""
+
+
+def compare(source: Source, predict: Predict, *, tolerance: float, batches: tuple[int, ...] = (2,)) -> float:
+    """Largest difference of ``predict(images)`` from the source's logits on random images.
+
+    ``tolerance`` is in units of the largest logit, or of 1 where that is smaller.
+
+    Raises:
+        ExportMismatch: a difference above the tolerance, another shape, or logits that are not finite.
+    """
+    worst = 0.0
+    for batch in batches:
+        images = source.images(batch)
+        expected, found = source.logits(images), predict(images)
+        if not expected.isfinite().all():
+            raise ExportMismatch(f"{source.name}: the source model's own logits are not finite")
+        if found.shape != expected.shape:
+            raise ExportMismatch(
+                f"{source.name}: the export gives {list(found.shape)}, the model {list(expected.shape)}"
+            )
+        difference = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+        if not difference <= tolerance:  # so that nan fails too
+            raise ExportMismatch(
+                f"{source.name}: the export's logits differ by {difference:.2g}, allowed are {tolerance:.0e}"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def run_child(script: str, folder: Path, *arguments: str) -> None:
+    """Run Python code in a process of its own, in ``folder``.
+
+    Raises:
+        ExportMismatch: it failed; the message is the last line of its error output.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ExportMismatch(f"the exported file does not run: {lines[-1]}")
+
+
+@contextmanager
+def staging() -> Iterator[Path]:
+    """A folder for files that are still to be checked; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="scansearch-export-") as folder:
+        yield Path(folder)
+
+
+def publish(staged: Path, out: Path) -> None:
+    """Put the checked file ``staged`` at ``out``, atomically."""
+    write_bytes(out, staged.read_bytes())
+
+
+def publish_folder(staged: Path, out: Path) -> None:
+    """Put the checked files of ``staged`` at the new folder ``out``, all at once.
+
+    Raises:
+        RunStopped: the folder cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
+            made = Path(beside) / out.name
+            made.mkdir()
+            for path in sorted(staged.iterdir()):
+                write_bytes(made / path.name, path.read_bytes())
+            if out.is_dir():
+                out.rmdir()  # known to be empty
+            os.replace(made, out)
+    except OSError as error:
+        raise RunStopped(f"cannot write {str(out)!r}: {error.strerror or error}") from error
+
+
+def prepare(out: Path, suffixes: tuple[str, ...]) -> None:
+    """Make the folder that ``out`` goes to; no suffixes mean that ``out`` is a folder itself.
+
+    Raises:
+        InputError: a wrong suffix, or something in the way.
+    """
+    if suffixes:
+        if out.suffix not in suffixes:
+            raise InputError(f"--out {out}: the file must end in {' or '.join(suffixes)}")
+        if out.is_dir():
+            raise InputError(f"--out {out}: there is a folder of that name")
+    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise InputError(f"--out {out}: must be a new or an empty folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from None
+    if not os.access(out.parent, os.W_OK) or shutil.disk_usage(out.parent).free == 0:
+        raise InputError(f"--out {out}: cannot be written")

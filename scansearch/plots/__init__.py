@@ -1,0 +1,14 @@
+"""Every picture, as functions that return a matplotlib Figure and draw on no screen."""
+
+from scansearch.plots.directions import directions_figure
+from scansearch.plots.search import preferences_figure, trajectories_figure
+from scansearch.plots.training import comparison_figure, confusion_figure, curves_figure
+
+__all__ = [
+    "comparison_figure",
+    "confusion_figure",
+    "curves_figure",
+    "directions_figure",
+    "preferences_figure",
+    "trajectories_figure",
+]

@@ -1,0 +1,1 @@
+"""One immutable value each, with one file on disk: spaces, preferences, costs, genotypes, weights."""

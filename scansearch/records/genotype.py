@@ -1,0 +1,197 @@
+"""Genotype: the chosen scan directions of every layer, as one small immutable value and one YAML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from scansearch.directions import check_directions
+from scansearch.errors import InputError
+from scansearch.files.strict import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
+from scansearch.records.provenance import Provenance
+from scansearch.records.space import Family, SearchSpace, load_space
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Certificate(StrictModel):
+    """Proof of what the derivation achieved: see :func:`scansearch.derive`.
+
+    ``objective`` is the summed preference of the chosen directions, ``bound`` the solver's upper bound on
+    it, ``lost_to_budget`` the preference that the same k without budgets would have had on top.
+    """
+
+    objective: float
+    bound: float
+    lost_to_budget: float
+    k: str
+    budgets: dict[str, float] = Field(default_factory=dict)
+    spent: dict[str, float] = Field(default_factory=dict)
+    convention: str | None = None
+    image_size: Integers | None = None
+    device: str | None = None
+    notes: Strings = ()
+
+
+class Genotype(StrictModel):
+    """Per layer, the chosen directions. Immutable; equal genotypes have equal :attr:`hash`.
+
+    Attributes:
+        family: ``local_vim`` or ``local_vmamba``.
+        layers: the directions of each layer, in canonical (candidate) order.
+        model: sizes and switches of the derived model, the keyword arguments of its class.
+        space, variant: where the search took place; None for a hand-made genotype.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    family: Family
+    space: str | None = None
+    variant: str | None = None
+    layers: StringLists = Field(min_length=1)
+    model: dict[str, Any] = Field(default_factory=dict)
+    provenance: Provenance = Provenance()
+    certificate: Certificate | None = None
+    hash: str = ""
+
+    @field_validator("layers")
+    @classmethod
+    def _known_directions(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        return tuple(check_directions(names, where=f"layer {index}") for index, names in enumerate(value))
+
+    @field_validator("model")
+    @classmethod
+    def _plain_values(cls, value: dict[str, Any]) -> dict[str, Any]:
+        value = {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
+        for key, item in value.items():
+            if not all(
+                part is None or isinstance(part, str | int | float)
+                for part in (item if isinstance(item, list) else [item])
+            ):
+                raise ValueError(f"{key} must be a plain value or a list of them")
+        depths = value.get("depths")
+        if depths is not None and not (
+            isinstance(depths, list) and all(type(depth) is int and depth > 0 for depth in depths)
+        ):
+            raise ValueError("depths must be a list of whole numbers from 1 on")
+        return value
+
+    @model_validator(mode="after")
+    def _hash_holds(self) -> Genotype:
+        depths = self.model.get("depths")
+        if depths is not None and sum(depths) != len(self.layers):
+            raise ValueError(f"layers: {len(self.layers)} given, but model.depths adds up to {sum(depths)}")
+        content = self.content_hash()
+        if self.hash and self.hash != content:
+            raise ValueError(
+                f"hash: the file says {self.hash}, its layers and model give {content}; "
+                "it was edited by hand (remove the hash line to accept it)"
+            )
+        object.__setattr__(self, "hash", content)
+        return self
+
+    def content_hash(self) -> str:
+        """Twelve hexadecimal digits of SHA-256 over family, layers and model; provenance does not count."""
+        content = {"schema": 1, "family": self.family, "layers": self.layers, "model": self.model}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def directions_per_layer(self) -> tuple[int, ...]:
+        return tuple(len(names) for names in self.layers)
+
+    @classmethod
+    def of_space(
+        cls,
+        space: SearchSpace,
+        layers: tuple[tuple[str, ...], ...] | list[list[str]],
+        *,
+        variant: str | None = None,
+        provenance: Provenance | None = None,
+        certificate: Certificate | None = None,
+    ) -> Genotype:
+        """The genotype of ``space`` with these ``layers``; sizes and switches come from its derived model.
+
+        Raises:
+            InputError: a wrong number of layers, or a direction that is no candidate of its layer.
+        """
+        name = variant or space.default_variant
+        candidates = space.layer_candidates(name)
+        if len(layers) != len(candidates):
+            raise InputError(f"{len(layers)} layers given, but {space.name}/{name} has {len(candidates)}")
+        ordered = []
+        for index, (chosen, allowed) in enumerate(zip(layers, candidates, strict=True)):
+            check_directions(chosen, where=f"layer {index}")
+            unknown = [direction for direction in chosen if direction not in allowed]
+            if unknown:
+                raise InputError(
+                    f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(allowed)})"
+                )
+            ordered.append(tuple(direction for direction in allowed if direction in chosen))
+        return cls(
+            family=space.family,
+            space=space.name,
+            variant=name,
+            layers=tuple(ordered),
+            model=space.model_arguments(name, "derived"),
+            provenance=provenance or Provenance(),
+            certificate=certificate,
+        )
+
+    def build(self, *, num_classes: int = 1000, variant: str | None = None, **overrides: Any) -> nn.Module:
+        """A model with fresh weights and this genotype's directions.
+
+        Args:
+            num_classes: size of the classifier; 0 for none.
+            variant: sizes of another variant of the genotype's space (same number of layers).
+            overrides: any further argument of the family's class, for example ``img_size``.
+
+        Returns:
+            an ``nn.Module`` with timm's interface, taking images [batch, channels, height, width].
+
+        Raises:
+            InputError: a variant of another depth, or arguments that the family does not have.
+        """
+        from scansearch.models.build import build_model
+
+        arguments = dict(self.model)
+        if variant is not None:
+            if self.space is None:
+                raise InputError("this genotype names no space, so it has no variants")
+            space = load_space(self.space)
+            wanted = space.variant(variant).layers
+            if wanted != len(self.layers):
+                raise InputError(
+                    f"this genotype has {len(self.layers)} layers, variant {variant!r} of {space.name} has {wanted}: "
+                    "another width is free, another depth needs its own search"
+                )
+            arguments = space.model_arguments(variant, "derived")
+        return build_model(self.family, self.layers, num_classes=num_classes, **(arguments | overrides))
+
+    def to_yaml(self) -> str:
+        """Canonical YAML text; :meth:`load` of it gives an equal genotype, byte for byte."""
+        data = self.model_dump(mode="json", by_alias=True, exclude_defaults=False)
+        data["provenance"] = {
+            key: value for key, value in data["provenance"].items() if value not in (None, [])
+        }
+        if data["certificate"] is None:
+            del data["certificate"]
+        return dump_yaml({key: value for key, value in data.items() if value not in (None, {})})
+
+    def save(self, path: str | Path) -> None:
+        """Write :meth:`to_yaml` to ``path``, atomically."""
+        from scansearch.files.atomic import write_text
+
+        write_text(Path(path), self.to_yaml())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Genotype:
+        """The genotype in a YAML file.
+
+        Raises:
+            InputError: one line naming file, key and what is allowed.
+        """
+        return load_yaml(Path(path), cls)

@@ -1,0 +1,100 @@
+"""Preferences: how much the search wants each candidate direction in each layer."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+from statistics import mean
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from scansearch.directions import check_directions
+from scansearch.errors import InputError
+from scansearch.files.strict import NumberLists, StrictModel, StringLists, load_json
+from scansearch.records.provenance import Provenance
+
+
+class Preferences(StrictModel):
+    """One number per layer and candidate, larger = wanted more.
+
+    Attributes:
+        space, variant: names of the search space and its size.
+        candidates: direction names of each layer.
+        scores: the same shape as ``candidates``. For selection ``magnitude`` these are gate probabilities,
+            for ``perturbation`` drops in validation score.
+        selection: the method that produced the scores.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    space: str
+    variant: str
+    selection: str
+    candidates: StringLists = Field(min_length=1)
+    scores: NumberLists = Field(min_length=1)
+    provenance: Provenance = Provenance()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Preferences:
+        if len(self.scores) != len(self.candidates):
+            raise ValueError(f"scores has {len(self.scores)} layers, candidates has {len(self.candidates)}")
+        for index, (names, values) in enumerate(zip(self.candidates, self.scores, strict=True)):
+            check_directions(names, where=f"candidates of layer {index}")
+            if len(names) != len(values):
+                raise ValueError(f"scores of layer {index}: {len(values)} given for {len(names)} candidates")
+            if not all(math.isfinite(value) for value in values):
+                raise ValueError(f"scores of layer {index}: every score must be finite")
+        return self
+
+    @property
+    def layers(self) -> int:
+        return len(self.candidates)
+
+    def ranked(self, layer: int) -> list[tuple[str, float]]:
+        """Candidates of ``layer`` with their scores, most wanted first; ties in candidate order."""
+        pairs = zip(self.candidates[layer], self.scores[layer], strict=True)
+        return sorted(pairs, key=lambda pair: -pair[1])
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, atomically."""
+        from scansearch.files.atomic import write_text
+
+        write_text(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Preferences:
+        """The preferences in a JSON file.
+
+        Raises:
+            InputError: one line naming file, key and what is allowed.
+        """
+        return load_json(Path(path), cls)
+
+    @classmethod
+    def mean(cls, several: list[Preferences]) -> Preferences:
+        """The mean of the preferences of several runs (seeds) of one search.
+
+        Raises:
+            InputError: the runs differ in space, variant, candidates or selection.
+        """
+        first = several[0]
+        for other in several[1:]:
+            for field in ("space", "variant", "candidates", "selection"):
+                if getattr(other, field) != getattr(first, field):
+                    raise InputError(f"preferences cannot be averaged: they differ in {field}")
+        scores = tuple(
+            tuple(float(mean(map(Fraction, values))) for values in zip(*layer, strict=True))
+            for layer in zip(*(item.scores for item in several), strict=True)
+        )
+        sources = [item.provenance for item in several]
+        provenance = first.provenance.model_copy(
+            update={
+                "seeds": tuple(seed for source in sources for seed in source.seeds),
+                "runs": tuple(run for source in sources for run in source.runs),
+            }
+        )
+        return first.model_copy(update={"scores": scores, "provenance": provenance})

@@ -1,0 +1,176 @@
+"""SearchSpace: a backbone family, the candidate directions of each layer, and the sizes of its models."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from scansearch.directions import check_directions
+from scansearch.errors import InputError
+from scansearch.files.strict import Counts, StrictModel, StringLists, Strings, load_yaml
+
+Family = Literal["local_vim", "local_vmamba"]
+SCHEMA = 1
+
+
+class Switches(StrictModel):
+    """Named choices in which the released LocalMamba code and newer practice differ."""
+
+    window_padding: Literal["zero", "skip"] = "skip"
+    branch_attention: Literal["none", "channel", "channel+spatial"] = "channel"
+    dt_init: Literal["released", "mamba"] = "mamba"
+    merge: Literal["sum", "mean"] = "sum"
+
+
+class Backbone(StrictModel):
+    """Sizes that the supernet and the derived models share. Fields left out take the family's default."""
+
+    patch_size: int = Field(ge=1)
+    states: int = Field(default=16, ge=1, le=64)
+    expand: int = Field(default=2, ge=1)
+    position_embedding: bool | None = None
+    rope: bool | None = None
+
+
+class Width(StrictModel):
+    """Width of one model: ``embed_dim`` for local_vim, one entry of ``dims`` per stage for local_vmamba."""
+
+    embed_dim: int | None = Field(default=None, ge=1)
+    dims: Counts | None = Field(default=None, min_length=1)
+    drop_path_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+
+class Variant(StrictModel):
+    """One size of the space. ``depth`` for local_vim, ``depths`` (layers per stage) for local_vmamba."""
+
+    image_size: int = Field(ge=1)
+    depth: int | None = Field(default=None, ge=1)
+    depths: Counts | None = Field(default=None, min_length=1)
+    backbone: Backbone
+    supernet: Width
+    derived: Width
+
+    @property
+    def layers(self) -> int:
+        return sum(self.depths) if self.depths is not None else int(self.depth or 0)
+
+
+class SearchSpace(StrictModel):
+    """What may be searched. Obtain it with :func:`load_space`.
+
+    ``candidates`` is one list for all layers, or one list per layer.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    family: Family
+    candidates: Strings | StringLists
+    default_variant: str
+    switches: Switches = Switches()
+    variants: dict[str, Variant] = Field(min_length=1)
+
+    @field_validator("candidates")
+    @classmethod
+    def _known_directions(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value or isinstance(value[0], str):
+            return check_directions(value, where="its directions")
+        return tuple(check_directions(names, where=f"layer {index}") for index, names in enumerate(value))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchSpace:
+        if self.default_variant not in self.variants:
+            raise ValueError(
+                f"default_variant {self.default_variant!r} is not a variant (allowed: {', '.join(self.variants)})"
+            )
+        plain = self.family == "local_vim"
+        for name, variant in self.variants.items():
+            where = f"variants.{name}"
+            if (variant.depth is None) == plain or (variant.depths is None) != plain:
+                raise ValueError(
+                    f"{where}: family {self.family} needs {'depth' if plain else 'depths'} and nothing else"
+                )
+            for part, width in (("supernet", variant.supernet), ("derived", variant.derived)):
+                if (width.embed_dim is None) == plain or (width.dims is None) != plain:
+                    needed = "embed_dim" if plain else "dims"
+                    raise ValueError(f"{where}.{part}: family {self.family} needs {needed} and nothing else")
+                if variant.depths is not None and len(width.dims or ()) != len(variant.depths):
+                    raise ValueError(
+                        f"{where}.{part}: dims needs one entry per stage, so {len(variant.depths)}"
+                    )
+            if not plain and (
+                variant.backbone.position_embedding is not None or variant.backbone.rope is not None
+            ):
+                raise ValueError(
+                    f"{where}.backbone: position_embedding and rope exist in family local_vim only"
+                )
+            if isinstance(self.candidates[0], tuple) and len(self.candidates) != variant.layers:
+                raise ValueError(
+                    f"candidates lists {len(self.candidates)} layers, but variant {name} has {variant.layers}"
+                )
+        return self
+
+    def variant(self, name: str | None = None) -> Variant:
+        """The variant called ``name`` (None: the default one).
+
+        Raises:
+            InputError: unknown name.
+        """
+        chosen = name or self.default_variant
+        if chosen not in self.variants:
+            raise InputError(
+                f"space {self.name!r} has no variant {chosen!r} (allowed: {', '.join(self.variants)})"
+            )
+        return self.variants[chosen]
+
+    def layer_candidates(self, variant: str | None = None) -> tuple[tuple[str, ...], ...]:
+        """The candidate names of every layer of ``variant``."""
+        layers = self.variant(variant).layers
+        if isinstance(self.candidates[0], tuple):
+            return tuple(tuple(names) for names in self.candidates)
+        return (tuple(str(name) for name in self.candidates),) * layers
+
+    def model_arguments(self, variant: str | None, role: Literal["supernet", "derived"]) -> dict[str, Any]:
+        """Keyword arguments of the family's model class for one variant and role."""
+        sizes = self.variant(variant)
+        width = sizes.supernet if role == "supernet" else sizes.derived
+        arguments: dict[str, Any] = {"img_size": sizes.image_size, **self.switches.model_dump()}
+        arguments |= sizes.backbone.model_dump(exclude_none=True) | width.model_dump(exclude_none=True)
+        if sizes.depths is not None:
+            arguments["depths"] = sizes.depths
+            arguments["ssm_ratio"] = arguments.pop("expand")
+        return arguments
+
+
+def spaces_folder() -> Path:
+    """The folder of the spaces that come with scansearch: the checkout's, else the installed package's."""
+    package = Path(__file__).resolve().parents[1]
+    if (package.parent / "pyproject.toml").is_file() and (package.parent / "search_spaces").is_dir():
+        return package.parent / "search_spaces"
+    return package / "search_spaces"
+
+
+def space_names() -> list[str]:
+    """Names of the spaces that come with scansearch, sorted."""
+    return sorted(path.stem for path in spaces_folder().glob("*.yaml"))
+
+
+def load_space(name: str | Path) -> SearchSpace:
+    """The space called ``name``, or the one in the YAML file ``name``.
+
+    Raises:
+        InputError: no such space or file, or a file that is not a valid space.
+    """
+    text = str(name)
+    if text.endswith((".yaml", ".yml")) or "/" in text or isinstance(name, Path):
+        return load_yaml(Path(name), SearchSpace)
+    path = spaces_folder() / f"{text}.yaml"
+    if text not in space_names():
+        near = difflib.get_close_matches(text, space_names(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"unknown space {text!r}; {hint}known: {', '.join(space_names())}, or a path to a .yaml file"
+        )
+    return load_yaml(path, SearchSpace)

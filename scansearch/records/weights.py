@@ -1,0 +1,115 @@
+"""Weight files: a safetensors file that holds a model's weights and, in its header, all that builds the model.
+
+Header entries: ``genotype`` (the genotype's YAML), ``arguments`` (JSON: further arguments of the model's class,
+such as num_classes, in_chans and img_size) and ``notes`` (JSON: where the weights come from).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from scansearch.errors import InputError
+from scansearch.files.atomic import write_bytes
+from scansearch.files.strict import parse_yaml, validate
+from scansearch.records.genotype import Genotype
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from scansearch.models.backbone import ScanBackbone
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weight file's content; ``model`` is in evaluation mode, on the CPU."""
+
+    model: ScanBackbone
+    genotype: Genotype
+    arguments: dict[str, Any]
+    notes: dict[str, Any]
+
+
+def save_weights(
+    path: Path,
+    model: nn.Module,
+    genotype: Genotype,
+    arguments: Mapping[str, Any],
+    notes: Mapping[str, Any],
+) -> None:
+    """Write the weights of ``model``, which is ``genotype.build(**arguments)``, atomically."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    header = {
+        "format": "pt",
+        "genotype": genotype.to_yaml(),
+        "arguments": json.dumps(dict(arguments)),
+        "notes": json.dumps(dict(notes)),
+    }
+    write_bytes(path, save(tensors, metadata=header))
+
+
+def load_weights(path: str | Path) -> Weights:
+    """The model in a weight file. Nothing in the file is executed.
+
+    Raises:
+        InputError: no such file, no weight file of ours, or weights that do not fit its genotype.
+    """
+    import torch
+
+    path = Path(path)
+    header, tensors = _read(path)
+    if "genotype" not in header:
+        raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")
+    source = f"{path}: genotype in the header"
+    genotype = validate(parse_yaml(header["genotype"], source=source), Genotype, source=source)
+    arguments, notes = (
+        _mapping(header.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
+    )
+    arguments = _from_shapes(tensors) | {
+        name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()
+    }
+    try:
+        # On the meta device a lie in the header costs no memory: only tensors of the file become weights.
+        with torch.device("meta"):
+            model = cast("ScanBackbone", genotype.build(**arguments))
+        model.load_state_dict(tensors, assign=True)
+    except (RuntimeError, TypeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise InputError(f"{path}: the weights do not fit the genotype: {' '.join(lines[:3])}") from None
+    return Weights(model.eval(), genotype, arguments, notes)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"weight file {str(path)!r} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from None
+
+
+def _mapping(text: str, source: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise InputError(f"{source} in the header: not a JSON object")
+    return data
+
+
+def _from_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Classes and channels as the tensors tell them, for files that name no arguments."""
+    head, stem = tensors.get("head.weight"), tensors.get("patch_embed.proj.weight")
+    found = {"num_classes": 0 if head is None else len(head)}
+    return found if stem is None or stem.ndim < 2 else found | {"in_chans": stem.shape[1]}

@@ -1,0 +1,237 @@
+"""The run folder: atomic writes, configuration, metrics, checkpoints, resume.
+
+    config.yaml        what was asked          genotype.yaml      the chosen directions
+    environment.json   where it ran            plots/             pictures
+    metrics.jsonl      one line per step       summary.md         the result in words
+    preferences.json   scores per layer        checkpoints/       the last two
+
+Every file is written to a temporary name, flushed to disk and renamed, so that a reader never sees half
+of one. ``metrics.jsonl`` grows by whole lines; a torn last line is dropped on reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scansearch.errors import InputError, RunStopped
+from scansearch.files.atomic import write_bytes, write_text
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state that a run was saved in.
+
+    Attributes:
+        path: the file that it was read from.
+        tensors, state: what :func:`scansearch.engine.drive` resumes from.
+        warnings: newer checkpoints that were passed over because they are damaged, one line each.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int:
+        """Steps that were done, over the whole run."""
+        return int(self.state["progress"]["step"])
+
+    @property
+    def task_state(self) -> dict[str, Any]:
+        """What :meth:`scansearch.engine.Task.load` takes beside the tensors."""
+        task: dict[str, Any] = self.state["task"]
+        return task
+
+
+class Run:
+    """One run folder. Create a new one with :meth:`create`, look at an existing one with :meth:`open`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        config_yaml: str,
+        environment: Mapping[str, Any],
+        records: Mapping[str, str] | None = None,
+    ) -> Run:
+        """A new run in ``folder``, which may exist but must not hold a run.
+
+        Args:
+            records: further files, name -> text. config.yaml is written last: with it the folder is a run.
+
+        Raises:
+            InputError: the folder holds a run, is a file, or cannot be written.
+        """
+        if (folder / "config.yaml").exists():
+            raise InputError(f"output folder {str(folder)!r} already holds a run; choose another --out")
+        try:
+            for part in (folder, folder / "checkpoints", folder / "plots"):
+                part.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
+            for name, text in (records or {}).items():
+                write_text(folder / name, text)
+            write_text(folder / "config.yaml", config_yaml)
+        except (OSError, RunStopped) as error:
+            cause = error.__cause__ if isinstance(error, RunStopped) else error
+            reason = getattr(cause, "strerror", None) or cause
+            raise InputError(f"output folder {str(folder)!r} cannot be written: {reason}") from None
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """The run in ``folder``.
+
+        Raises:
+            InputError: the folder is missing or holds no run.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"run folder {str(folder)!r} does not exist")
+        if not (folder / "config.yaml").is_file():
+            raise InputError(f"folder {str(folder)!r} holds no run (config.yaml is missing)")
+        return cls(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def preferences(self) -> Preferences:
+        return Preferences.load(self.folder / "preferences.json")
+
+    @property
+    def genotype(self) -> Genotype:
+        return Genotype.load(self.folder / "genotype.yaml")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+
+    # --- metrics ---
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        try:
+            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise RunStopped(
+                f"cannot write {str(self.folder / 'metrics.jsonl')!r}: {error.strerror}"
+            ) from error
+
+    def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, all or those of one ``kind`` (``step``, ``epoch``, ...)."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        records = list(_whole_lines(path.read_text(encoding="utf-8")))
+        return [record for record in records if kind is None or record["kind"] == kind]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after ``step``: a resumed run writes them again."""
+        if not (self.folder / "metrics.jsonl").exists():
+            return
+        kept = [record for record in self.metrics() if record["step"] <= step]
+        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+    # --- checkpoints ---
+
+    def save_checkpoint(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
+        """Write the checkpoint of ``step`` (a safetensors file with a checksum) and keep the last two."""
+        from safetensors.torch import save
+
+        contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        header = {"state": json.dumps(state), "step": str(step)}
+        header["sha256"] = _digest(contiguous, header)
+        path = self._checkpoints / f"step-{step:09d}.safetensors"
+        write_bytes(path, save(contiguous, metadata=header))
+        for old in self.checkpoints()[:-2]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoint files, oldest first."""
+        return sorted(self._checkpoints.glob("step-*.safetensors"))
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """The newest intact checkpoint, or None where there is none.
+
+        A torn or corrupt file is passed over for the one before, and a warning says so.
+
+        Raises:
+            InputError: there are checkpoints, and all are damaged.
+        """
+        warnings: list[str] = []
+        for path in reversed(self.checkpoints()):
+            try:
+                tensors, state = _read_checkpoint(path)
+            except Exception as error:  # any damage at all means the same: use the one before
+                warnings.append(f"checkpoint {path.name} is damaged ({error}); using the one before")
+                continue
+            return Checkpoint(path, tensors, state, tuple(warnings))
+        if warnings:
+            raise InputError(f"every checkpoint in {str(self._checkpoints)!r} is damaged")
+        return None
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+
+def default_folder(space: str, strategy: str, seed: int) -> Path:
+    """``runs/<utc>-<space>-<strategy>-s<seed>``, made unique where runs start in the same second."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    base = Path("runs") / f"{stamp}-{space}-{strategy}-s{seed}"
+    return next(path for path in _numbered(base) if not path.exists())
+
+
+def _numbered(base: Path) -> Iterator[Path]:
+    yield base
+    number = 2
+    while True:
+        yield base.with_name(f"{base.name}-{number}")
+        number += 1
+
+
+def _whole_lines(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return  # the line that a killed process was writing
+
+
+def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    import torch
+
+    digest = hashlib.sha256(header["state"].encode() + header["step"].encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].cpu()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    if header.get("sha256") != _digest(tensors, header):
+        raise ValueError("checksum does not match")
+    return tensors, json.loads(header["state"])

@@ -1,0 +1,164 @@
+"""Driving a task into its run folder: what a search and a training do alike around :func:`scansearch.engine.drive`.
+
+The main process writes the events to the folder; ``observe`` hears them too (the command line draws its
+progress from them).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from scansearch import engine
+from scansearch.errors import RunStopped
+from scansearch.runs.folder import Run
+from scansearch.runs.signals import Interrupted, stop_signals
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from scansearch.data import ImageData
+
+
+@dataclass(frozen=True)
+class Started:
+    """Announces a run before its first step.
+
+    Attributes:
+        heading: what is done, in words.
+        step: where it starts from; 0 for a fresh run.
+        parameters: of the model that learns.
+        needs: what a step will cost, in words; may be empty.
+        images: number of training, validation and test images.
+    """
+
+    run: Run
+    heading: str
+    epochs: int
+    total_steps: int
+    step: int
+    parameters: int
+    needs: str
+    images: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that the user should know and that does not stop the run."""
+
+    text: str
+
+
+Notice = Started | Warned | engine.Event
+Observer = Callable[[Notice], None]
+
+
+def ignore(notice: Notice) -> None:
+    """The observer that does nothing."""
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Writes what a task does into its run folder.
+
+    ``command`` is the subcommand that resumes it; ``heading``, ``parameters`` and ``needs`` are for :class:`Started`.
+    """
+
+    run: Run
+    task: engine.Task
+    data: ImageData
+    accelerator: Accelerator
+    seed: int
+    checkpoint_minutes: float
+    command: str
+    heading: str
+    parameters: int
+    observe: Observer
+    needs: str = ""
+
+    def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
+        """Drive the task to its end, from the folder's newest checkpoint where there is one.
+
+        ``on_epoch`` is called after every epoch, on every process, before the checkpoint of its end is written.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM; a checkpoint was written. RunStopped: as :func:`engine.drive`.
+        """
+        checkpoint = self.run.load_checkpoint()
+        if checkpoint is not None:
+            for warning in [*checkpoint.warnings, *self._other_threads()]:
+                self.observe(Warned(warning))
+        step = checkpoint.step if checkpoint else 0
+        task, data = self.task, self.data
+        if self.accelerator.is_main_process:
+            self.run.forget_after(step)
+        self.accelerator.wait_for_everyone()
+        data.broken.names.update({r["image"]: r["reason"] for r in self.run.metrics("broken")})
+        images = (data.train.count, data.validation.count, data.test.count)
+        total = task.epochs * task.steps_per_epoch
+        self.observe(
+            Started(self.run, self.heading, task.epochs, total, step, self.parameters, self.needs, images)
+        )
+        with stop_signals() as received:
+            events = engine.drive(
+                task,
+                seed=self.seed,
+                rank=self.accelerator.process_index,
+                checkpoint_minutes=self.checkpoint_minutes,
+                stop=lambda: engine.on_any_process(self.accelerator, bool(received)),
+                resume=(checkpoint.tensors, checkpoint.state) if checkpoint else None,
+            )
+            try:
+                for event in events:
+                    step = event.step
+                    if isinstance(event, engine.EpochDone):
+                        on_epoch(event)
+                    if self.accelerator.is_main_process:
+                        self._write(event)
+                    # Not at checkpoints: each process has its own clock, and may take one where others do not.
+                    if isinstance(event, engine.StepDone | engine.EpochDone):
+                        self.log_broken(step)
+                    self.observe(event)
+                    if isinstance(event, engine.StopRequested):
+                        raise Interrupted(
+                            received[0] if received else signal.SIGTERM, self.run.folder, self.command
+                        )
+            except RunStopped:
+                # The other processes may not have stopped, so each that has writes what it knows.
+                self._write_broken(step, dict(self.data.broken.take_fresh()))
+                raise
+
+    def log_broken(self, step: int) -> None:
+        """Write down and show the images that any process skipped since the last call; every process must ask.
+
+        Raises:
+            RunStopped: all processes together have met more broken images than are allowed.
+        """
+        fresh = engine.from_all_processes(self.accelerator, self.data.broken.take_fresh())
+        if self.accelerator.is_main_process:
+            self._write_broken(step, dict(fresh))
+        self.data.broken.learn(dict(fresh))
+
+    def _write_broken(self, step: int, names: dict[str, str]) -> None:
+        for name, reason in names.items():
+            self.run.log({"kind": "broken", "step": step, "image": name, "reason": reason})
+            self.observe(Warned(f"skipped image {name!r}, which cannot be read: {reason}"))
+
+    def _write(self, event: engine.Event) -> None:
+        if isinstance(event, engine.StepDone):
+            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch, **event.metrics})
+        elif isinstance(event, engine.EpochDone):
+            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
+        elif isinstance(event, engine.CheckpointReady):
+            self.run.save_checkpoint(event.step, event.tensors, event.state)
+
+    def _other_threads(self) -> list[str]:
+        threads, now = self.run.environment.get("threads"), torch.get_num_threads()
+        if threads == now:
+            return []
+        text = f"this run started with {threads} threads and goes on with {now}"
+        return [f"{text}: the result may differ in the last digits"]

@@ -1,0 +1,105 @@
+"""What a search gives, as values and in words (``summary.md``)."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
+from scansearch.runs.folder import Run
+from scansearch.searching.diagnostics import Diagnosis
+from scansearch.text import human
+
+if TYPE_CHECKING:
+    from scansearch.searching.config import SearchConfig
+    from scansearch.searching.evolution import Evolution
+    from scansearch.searching.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What :func:`scansearch.search` gives."""
+
+    supernet: Supernet
+    preferences: Preferences
+    run: Run
+    evolution: Evolution | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What ``scansearch run`` gives. Accuracies are in percent; ``costs`` are the genotype's totals by measure."""
+
+    run: Run
+    preferences: Preferences
+    genotype: Genotype
+    test_accuracy: float
+    validation_accuracy: float
+    baseline: tuple[str, float] | None
+    costs: dict[str, float]
+    diagnosis: Diagnosis
+
+
+def genotype_line(result: RunResult) -> str:
+    """Hash and size of the derived model."""
+    parameters, flops = human(result.costs["params"]), human(result.costs["flops"])
+    return f"genotype {result.genotype.hash}: {parameters} parameters, {flops} FLOPs an image"
+
+
+def next_commands(result: RunResult) -> list[str]:
+    """What a user would type next, most likely first."""
+    folder = shlex.quote(str(result.run.folder))
+    fewer = result.genotype.directions_per_layer[0] - 1
+    return [
+        f"scansearch train {folder}",
+        *([f"scansearch derive {folder} --k {fewer}"] if fewer else []),
+        f"scansearch costs {shlex.quote(str(result.run.folder / 'genotype.yaml'))}",
+    ]
+
+
+def summary_markdown(result: RunResult, config: SearchConfig) -> str:
+    """The summary of a finished run as Markdown."""
+    genotype, preferences = result.genotype, result.preferences
+    epochs = len(result.run.metrics("epoch"))
+    lines = [
+        f"# {preferences.space}/{preferences.variant}, strategy {config.strategy}, seed {config.seed}",
+        "",
+        f"Supernet on `{config.data}` after {epochs} epochs: test accuracy {result.test_accuracy:.2f} %, "
+        f"validation accuracy {result.validation_accuracy:.2f} %.",
+    ]
+    if result.baseline is not None:
+        name, accuracy = result.baseline
+        lines.append(f"The bar that any network must clear: {name}, {accuracy:.2f} %.")
+    lines += [
+        "",
+        f"{genotype_line(result)}.",
+        "",
+        "| layer | directions | preference | margin | noise | entropy |",
+        "| ---: | --- | --- | ---: | ---: | ---: |",
+    ]
+    for layer, (names, told) in enumerate(zip(genotype.layers, result.diagnosis.layers, strict=True)):
+        scores = dict(preferences.ranked(layer))
+        values = " ".join(f"{scores[name]:.3f}" for name in names)
+        margin, noise = (f"{x:+.4f}" if x is not None else "" for x in (told.margin, told.noise))
+        row = (str(layer), " ".join(names), values, margin, noise.lstrip("+"), f"{told.entropy:.3f}")
+        lines.append(f"| {' | '.join(row)} |")
+    gaps = result.diagnosis.gaps
+    lines += [
+        "",
+        "Margin: the least preferred chosen direction over the most preferred one left out; noise: its standard",
+        "deviation over the last epochs. Entropy of the gates: 1 is undecided, 0 is one-hot.",
+        "",
+        "Discretisation gap (supernet minus the sub-network with inherited weights, on validation): "
+        f"{gaps['accuracy']:+.2f} points of accuracy, {gaps['loss']:+.4f} nats of loss.",
+        *(f"\nWarning: {warning}" for warning in result.diagnosis.warnings),
+        "",
+        "![preferences](plots/preferences.png)",
+        "",
+        "Next:",
+        "",
+        *(f"    {command}" for command in next_commands(result)),
+        "",
+    ]
+    return "\n".join(lines)

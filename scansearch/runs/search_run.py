@@ -1,0 +1,207 @@
+"""The whole job, left to right: search, select, derive, score, and a run folder that holds everything.
+
+:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only; ``observe`` hears it too.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scansearch import engine
+from scansearch.costing.flops import full_flops
+from scansearch.costing.memory import describe
+from scansearch.derivation.derive import derive
+from scansearch.files.atomic import write_figure, write_text
+from scansearch.files.strict import dump_yaml, load_yaml
+from scansearch.records.costs import Costs
+from scansearch.records.genotype import Genotype
+from scansearch.records.preferences import Preferences
+from scansearch.records.space import SearchSpace, load_space
+from scansearch.runs.folder import Run, default_folder
+from scansearch.runs.job import RunJob
+from scansearch.runs.recorder import Observer, Warned, ignore
+from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
+from scansearch.runs.signals import interruptible
+from scansearch.searching.assembly import assemble_search
+from scansearch.searching.config import SearchConfig, search_config
+from scansearch.searching.diagnostics import diagnose
+from scansearch.searching.selection import as_preferences, magnitude, select
+from scansearch.searching.task import SearchTask
+from scansearch.text import human
+
+if TYPE_CHECKING:
+    from scansearch.searching.evolution import Evolution
+
+
+def search(
+    space: SearchSpace | str, *, data: str = "digits", out: str | Path | None = None, **options: Any
+) -> SearchResult:
+    """Train the supernet of ``space`` on ``data``, and read off what it prefers.
+
+    Args:
+        space: a :class:`~scansearch.records.space.SearchSpace`, or the name or path of one.
+        data: a data specification, see :mod:`scansearch.data`.
+        out: the run folder; by default a new one below ``runs/``.
+        options: any field of :class:`~scansearch.searching.config.SearchConfig`, for example ``epochs=5``,
+            ``strategy="darts"``, ``seed=1``.
+
+    Returns:
+        SearchResult with ``supernet``, ``preferences`` and ``run``.
+
+    Raises:
+        InputError: an unknown option or a value that is not allowed.
+        RunStopped: the run had to stop; what it has written can be resumed.
+    """
+    name = space.name if isinstance(space, SearchSpace) else str(space)
+    config = search_config(space=name, data=data, **options)
+    value = space if isinstance(space, SearchSpace) else load_space(space)
+    return SearchJob.start(config, value, out, ignore).search()
+
+
+def run_search(
+    config: SearchConfig, *, out: str | Path | None = None, observe: Observer = ignore
+) -> RunResult:
+    """Search, select, derive and score, in a new run folder.
+
+    Raises:
+        InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
+    """
+    return SearchJob.start(config, load_space(config.space), out, observe).finish()
+
+
+def resume_search(folder: str | Path, *, observe: Observer = ignore) -> RunResult:
+    """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again."""
+    return SearchJob.resume(Run.open(folder), observe).finish()
+
+
+class SearchJob(RunJob):
+    """One search and the folder that it writes to."""
+
+    command = "run"
+
+    def __init__(self, task: SearchTask, observe: Observer) -> None:
+        super().__init__(task, task.supernet, observe)
+        self.config, self.space, self.task = task.config, task.space, task
+
+    @classmethod
+    def start(
+        cls, config: SearchConfig, space: SearchSpace, out: str | Path | None, observe: Observer
+    ) -> SearchJob:
+        """A new search in a new folder: ``out``, or one below ``runs/``."""
+        job = cls(assemble_search(config, space), observe)
+        folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
+        text = dump_yaml(space.model_dump(mode="json", by_alias=True))
+        job.create(folder, {"space.yaml": text, "costs.json": job.costs.to_json()})
+        return job
+
+    @classmethod
+    def resume(cls, run: Run, observe: Observer) -> SearchJob:
+        """The search in the folder of ``run``."""
+        config = load_yaml(run.folder / "config.yaml", SearchConfig)
+        space = load_yaml(run.folder / "space.yaml", SearchSpace)
+        job = cls(assemble_search(config, space), observe)
+        job.reopen(run)
+        return job
+
+    @property
+    def costs(self) -> Costs:
+        assert self.task.costs is not None
+        return self.task.costs
+
+    # --- search ---
+
+    def search(self) -> SearchResult:
+        """Train the supernet to the end and save its preferences."""
+        config, task = self.config, self.task
+        flops = human(full_flops(task.supernet.backbone, *self.data.image_size))
+        heading = f"{config.strategy} search of {config.space} on {config.data}"
+        recorder = self.recorder(heading, [f"{flops} FLOPs an image", describe(self.forecast)])
+        recorder.drive(on_epoch=self._save_gates)
+        selection = select(task)
+        preferences = self._preferences(config.selection, selection.scores)
+        if self.writes:
+            preferences.save(self.run.folder / "preferences.json")
+            if selection.evolution is not None:
+                write_text(self.run.folder / "evolution.json", selection.evolution.to_json())
+        return SearchResult(task.supernet, preferences, self.run, selection.evolution)
+
+    def _save_gates(self, event: engine.EpochDone) -> None:
+        """Keep the preferences of an unfinished run up to date, so that it can be derived from at no cost."""
+        if self.writes and self.config.selection == "magnitude":
+            gates = magnitude(self.task.relaxation, self.task.supernet.alphas)
+            preferences = self._preferences("magnitude", engine.jsonable(gates))
+            preferences.save(self.run.folder / "preferences.json")
+
+    def _preferences(self, selection: str, scores: list[list[float]]) -> Preferences:
+        return as_preferences(self.task, selection, scores, run=self.run.folder.name)
+
+    # --- the rest of the job ---
+
+    def finish(self) -> RunResult:
+        """Search, then derive, score on the test split, and write the result."""
+        with interruptible(self.run.folder, "run"):
+            return self._finish()
+
+    def _finish(self) -> RunResult:
+        searched = self.search()
+        if searched.evolution is not None:
+            genotype = self._evolved(searched.evolution, searched.preferences)
+        else:
+            genotype = derive(searched.preferences, k=self.config.k, costs=self.costs, space=self.space)
+        test = self.task.score_test()
+        validation = self.task.score_validation()
+        diagnosis = diagnose(
+            searched.preferences,
+            genotype,
+            self.run.metrics("epoch"),
+            supernet=validation,
+            subnetwork=self.task.score_validation(self.task.supernet.subnetwork(genotype.layers)),
+        )
+        for warning in diagnosis.warnings:
+            self.observe(Warned(warning))
+        result = RunResult(
+            run=self.run,
+            preferences=searched.preferences,
+            genotype=genotype,
+            test_accuracy=test["accuracy"],
+            validation_accuracy=validation["accuracy"],
+            baseline=self.baseline(),
+            costs=self.costs.of(genotype.layers),
+            diagnosis=diagnosis,
+        )
+        if self.writes:
+            self._write_result(result)
+        return result
+
+    def _evolved(self, evolution: Evolution, preferences: Preferences) -> Genotype:
+        """The sub-network that scored best itself, which the sum of the preferences only approximates."""
+        note = f"lowest validation loss of {len(evolution.scored)} sub-networks with inherited weights"
+        return Genotype.of_space(
+            self.space,
+            evolution.best.layers,
+            variant=preferences.variant,
+            provenance=preferences.provenance.model_copy(update={"note": note}),
+        )
+
+    def _write_result(self, result: RunResult) -> None:
+        from scansearch.plots.search import preferences_figure, trajectories_figure
+
+        folder = self.run.folder
+        write_figure(
+            folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
+        )
+        moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
+        write_figure(folder / "plots" / "trajectories.png", moved)
+        record = {
+            "schema": 1,
+            "kind": "search",
+            "genotype": result.genotype.hash,
+            **result.costs,
+            "validation": {"top1": result.validation_accuracy},
+            "test": {"top1": result.test_accuracy},
+        }
+        write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
+        write_text(folder / "summary.md", summary_markdown(result, self.config))
+        result.genotype.save(folder / "genotype.yaml")  # last: with it the run counts as finished

@@ -1,0 +1,94 @@
+"""What a training gives, as a value and in words (``summary.md``)."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from scansearch.evaluation.evaluate import Evaluation
+from scansearch.records.genotype import Genotype
+from scansearch.runs.folder import Run
+from scansearch.text import human
+from scansearch.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gives.
+
+    Attributes:
+        validation, test: the best weights' scores; test is touched here only.
+        best_epoch: counted from 1.
+        figures: parameters, FLOPs an image, seconds of training.
+    """
+
+    run: Run
+    config: TrainConfig
+    genotype: Genotype
+    best_epoch: int
+    validation: Evaluation
+    test: Evaluation
+    figures: dict[str, float]
+    baseline: tuple[str, float] | None
+
+
+def training_lines(result: TrainResult) -> list[str]:
+    """The figures that matter, one line each."""
+    test, validation = result.test, result.validation
+    lines = [
+        f"test accuracy {test.top1:.2f} % of {test.images} images (top 5: {test.top5:.2f} %, loss {test.loss:.4f})",
+        f"validation accuracy {validation.top1:.2f} % of {validation.images} images, best after epoch "
+        f"{result.best_epoch} of {result.config.epochs}",
+        f"genotype {result.genotype.hash}: {human(result.figures['params'])} parameters, "
+        f"{human(result.figures['flops'])} FLOPs an image",
+    ]
+    if result.baseline is not None:
+        name, accuracy = result.baseline
+        lines.insert(1, f"bar to clear: {accuracy:.2f} % ({name})")
+    skipped = test.skipped + validation.skipped
+    if skipped:
+        lines.append(f"{skipped} images could not be read and do not count")
+    return lines
+
+
+def next_commands(result: TrainResult) -> list[str]:
+    """What a user would type next."""
+    folder = shlex.quote(str(result.run.folder))
+    return [
+        f"scansearch evaluate {folder}",
+        f"scansearch export {folder} --format standalone --out model.py",
+    ]
+
+
+def training_markdown(result: TrainResult) -> str:
+    """The summary of a finished training as Markdown."""
+    config, broken = result.config, result.run.metrics("broken")
+    lines = [
+        f"# {config.model} on {config.data}, from scratch, seed {config.seed}",
+        "",
+        *(f"* {line}" for line in training_lines(result)),
+        "",
+        "| layer | directions |",
+        "| ---: | --- |",
+        *(f"| {layer} | {' '.join(names)} |" for layer, names in enumerate(result.genotype.layers)),
+        "",
+        "| class | test accuracy (%) |",
+        "| --- | ---: |",
+    ]
+    for name, accuracy in result.test.per_class.items():
+        lines.append(f"| {name} | {'' if accuracy is None else f'{accuracy:.2f}'} |")
+    if broken:
+        lines += ["", f"Skipped, because they cannot be read ({len(broken)}):", ""]
+        lines += [f"* `{record['image']}`: {record['reason']}" for record in broken]
+    lines += [
+        "",
+        "![curves](plots/training.png)",
+        "",
+        "![confusion](plots/confusion.png)",
+        "",
+        "Next:",
+        "",
+        *(f"    {command}" for command in next_commands(result)),
+        "",
+    ]
+    return "\n".join(lines)

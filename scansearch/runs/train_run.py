@@ -1,0 +1,197 @@
+"""A training from start to end: the model, its run folder, the best weights, and the result.
+
+config.yaml        what was asked            best.safetensors   weights with the best validation score
+genotype.yaml      the directions            result.json        the scores of those weights
+metrics.jsonl      one line per step         plots/             the curves, the confusion matrix
+checkpoints/       the last two              summary.md         the result in words
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from scansearch import engine
+from scansearch._version import __version__
+from scansearch.costing.flops import FULL, full_flops
+from scansearch.costing.memory import describe
+from scansearch.evaluation.evaluate import Evaluation, evaluate_model
+from scansearch.files.atomic import write_figure, write_text
+from scansearch.files.strict import load_yaml
+from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import find_genotype
+from scansearch.records.weights import load_weights, save_weights
+from scansearch.runs.folder import Run, default_folder
+from scansearch.runs.job import RunJob
+from scansearch.runs.recorder import Observer, ignore
+from scansearch.runs.signals import interruptible
+from scansearch.runs.train_result import TrainResult
+from scansearch.training.assembly import assemble_training
+from scansearch.training.config import TrainConfig, train_config
+from scansearch.training.task import TrainTask
+
+if TYPE_CHECKING:
+    pass
+
+
+def train(
+    model: Genotype | str | Path,
+    *,
+    data: str | None = None,
+    out: str | Path | None = None,
+    recipe: str | Path | None = None,
+    observe: Observer = ignore,
+    **options: Any,
+) -> TrainResult:
+    """Train a model from scratch, in a new run folder.
+
+    Args:
+        model: a genotype, the file of one, a run folder that holds one, or a registered model's name.
+        data: a data specification; None for the data that the genotype was searched on.
+        out: the run folder; by default a new one below ``runs/``.
+        recipe: a YAML file with fields of TrainConfig, such as those in ``experiments/``.
+        options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``.
+
+    Raises:
+        InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
+    """
+    genotype = model if isinstance(model, Genotype) else None
+    name = f"genotype {genotype.hash}" if genotype is not None else str(model)
+    config = train_config(recipe, model=name, data=data, **options)
+    return run_training(config, genotype, out=out, observe=observe)
+
+
+def run_training(
+    config: TrainConfig,
+    genotype: Genotype | None = None,
+    *,
+    out: str | Path | None = None,
+    observe: Observer = ignore,
+) -> TrainResult:
+    """:func:`train` with a whole configuration; ``genotype`` goes before ``config.model``."""
+    return TrainJob.start(config, genotype or find_genotype(config.model), out, observe).finish()
+
+
+def resume_training(folder: str | Path, *, observe: Observer = ignore) -> TrainResult:
+    """Continue an interrupted training from its last intact checkpoint, or score a finished one again."""
+    return TrainJob.resume(Run.open(folder), observe).finish()
+
+
+class TrainJob(RunJob):
+    """One training and the folder that it writes to."""
+
+    command = "train"
+
+    def __init__(self, task: TrainTask, observe: Observer) -> None:
+        super().__init__(task, task.model, observe)
+        self.config, self.genotype, self.task = task.config, task.genotype, task
+
+    @classmethod
+    def start(
+        cls, config: TrainConfig, genotype: Genotype, out: str | Path | None, observe: Observer
+    ) -> TrainJob:
+        """A new training in a new folder: ``out``, or one below ``runs/``."""
+        job = cls(assemble_training(config, genotype), observe)
+        name = genotype.space or Path(config.model).stem.replace(" ", "-")
+        folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
+        job.create(folder, {"genotype.yaml": genotype.to_yaml()})
+        return job
+
+    @classmethod
+    def resume(cls, run: Run, observe: Observer) -> TrainJob:
+        """The training in the folder of ``run``."""
+        config = load_yaml(run.folder / "config.yaml", TrainConfig)
+        job = cls(assemble_training(config, run.genotype), observe)
+        job.reopen(run)
+        return job
+
+    @property
+    def best_file(self) -> Path:
+        return self.run.folder / "best.safetensors"
+
+    def finish(self) -> TrainResult:
+        """Train, then score the best weights and write the result."""
+        with interruptible(self.run.folder, "train"):
+            return self._finish()
+
+    def _finish(self) -> TrainResult:
+        config, task = self.config, self.task
+        recorder = self.recorder(
+            f"training of {config.model} from scratch on {config.data}", [describe(self.forecast)]
+        )
+        started = time.monotonic()
+        recorder.drive(on_epoch=self._keep_best)
+        seconds = time.monotonic() - started
+        self.accelerator.wait_for_everyone()
+        best = load_weights(self.best_file)
+        task.scored_model.load_state_dict(best.model.state_dict())
+        scores = {split: self._evaluate(split) for split in ("validation", "test")}
+        recorder.log_broken(task.epochs * task.steps_per_epoch)
+        result = TrainResult(
+            run=self.run,
+            config=config,
+            genotype=self.genotype,
+            best_epoch=int(best.notes["epoch"]) + 1,
+            validation=scores["validation"],
+            test=scores["test"],
+            figures={
+                "params": self.forecast.parameters,
+                "flops": full_flops(task.model, *self.data.image_size),
+                "seconds": seconds,
+            },
+            baseline=self.baseline(),
+        )
+        if self.writes:
+            self._write(result)
+        return result
+
+    def _keep_best(self, event: engine.EpochDone) -> None:
+        if not (self.task.improved and self.writes):
+            return
+        arguments = self.task.arguments | {"img_size": list(self.data.image_size)}
+        notes = {
+            "data": self.config.data,
+            "classes": list(self.data.classes),
+            "mean": self.data.mean,
+            "std": self.data.deviation,
+            "epoch": event.epoch,
+            "validation_accuracy": event.metrics["validation_accuracy"],
+            "seed": self.config.seed,
+            "scansearch": __version__,
+        }
+        save_weights(self.best_file, self.task.scored_model, self.genotype, arguments, notes)
+
+    def _evaluate(self, split: Any) -> Evaluation:
+        return evaluate_model(
+            cast(Any, self.task.scored_model.eval()),
+            self.data,
+            self.accelerator,
+            split=split,
+            batch_size=max(1, 2 * self.config.batch_size // self.accelerator.num_processes),
+            workers=self.config.workers,
+            model=str(self.best_file),
+            genotype=self.genotype.hash,
+        )
+
+    def _write(self, result: TrainResult) -> None:
+        from scansearch.plots.training import confusion_figure, curves_figure
+        from scansearch.runs.train_result import training_markdown
+
+        folder = self.run.folder
+        record = {
+            "schema": 1,
+            "kind": "train",
+            "genotype": self.genotype.hash,
+            "best_epoch": result.best_epoch,
+            "convention": FULL,
+            **result.figures,
+            "validation": json.loads(result.validation.to_json()),
+            "test": json.loads(result.test.to_json()),
+        }
+        curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
+        write_figure(folder / "plots" / "training.png", curves)
+        write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
+        write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
+        write_text(folder / "summary.md", training_markdown(result))

@@ -1,0 +1,1 @@
+"""Searching: supernet, relaxations, updates, selections, strategies, and the task that runs them."""

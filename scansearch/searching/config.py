@@ -1,0 +1,137 @@
+"""SearchConfig: everything that a search depends on, as one strict value and one YAML file."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from scansearch.data.augment import Augment
+from scansearch.files.strict import StrictModel, validate
+from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
+
+
+class WeightOptions(StrictModel):
+    """The supernet's weights: AdamW, linear warm-up by step, cosine to zero."""
+
+    lr: float = Field(default=5e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    decay: Literal["mamba", "released"] = "mamba"
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+
+
+class AlphaOptions(StrictModel):
+    """The architecture parameters (alphas): Adam with a learning rate of their own."""
+
+    lr: float = Field(default=2e-2, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_epochs: int = Field(default=1, ge=0, description="epochs in which the alphas are frozen")
+    entropy_weight: float = Field(
+        default=0.0, description="times the mean entropy of the gates; > 0 sharpens"
+    )
+    cost_weight: float = Field(default=0.0, ge=0, description="times the expected share of the full cost")
+
+
+class Temperature(StrictModel):
+    """Temperature of the relaxation over the epochs."""
+
+    start: float = Field(default=1.0, gt=0)
+    end: float = Field(default=1.0, gt=0)
+    schedule: Literal["linear", "exponential"] = "linear"
+
+    def at(self, progress: float) -> float:
+        """The temperature at ``progress`` in [0, 1]."""
+        if self.schedule == "linear":
+            return self.start + (self.end - self.start) * progress
+        return self.start * (self.end / self.start) ** progress
+
+
+class EvolutionOptions(StrictModel):
+    """Selection ``evolution``: how many sub-networks are scored, and how many survive a generation."""
+
+    evaluations: int = Field(default=100, ge=1)
+    population: int = Field(default=20, ge=2)
+
+
+class SearchConfig(StrictModel):
+    """What one search does. ``strategy`` names a triple; the three axes may be set one by one.
+
+    ``k`` is the number of directions per layer, both of the derived genotype and of the gates that are
+    active at once in the sampled relaxations. ``augment`` None is the data set's own way; pictures that cannot be
+    read are skipped, up to ``max_broken``.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    space: str
+    variant: str | None = None
+    data: str = "digits"
+    image_size: int | None = Field(default=None, ge=1)
+    k: int = Field(default=4, ge=1)
+    strategy: str = "localmamba"
+    relaxation: str = "softmax"
+    update: str = "joint"
+    selection: str = "magnitude"
+    epochs: int = Field(default=15, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    accumulate: int = Field(default=1, ge=1, description="micro-batches per step")
+    weights: WeightOptions = WeightOptions()
+    alphas: AlphaOptions = AlphaOptions()
+    temperature: Temperature = Temperature()
+    evolution: EvolutionOptions = EvolutionOptions()
+    early_stop_epochs: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    mixed_precision: Literal["no", "bf16"] = "no"
+    workers: int = Field(default=0, ge=0)
+    augment: Augment | None = None
+    max_broken: int = Field(default=100, ge=0)
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_strategy(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            named = STRATEGIES.get(data.get("strategy", "localmamba"))
+            if isinstance(named, Strategy):
+                return {**named.axes(), **data}
+        return data
+
+    @model_validator(mode="after")
+    def _known_names(self) -> SearchConfig:
+        for field, known in (
+            ("strategy", STRATEGIES),
+            ("relaxation", RELAXATIONS),
+            ("update", UPDATES),
+            ("selection", SELECTIONS),
+        ):
+            value = getattr(self, field)
+            if value not in known:
+                raise ValueError(f"unknown {field} {value!r} (allowed: {', '.join(known)})")
+        if self.update == "fair" and self.relaxation != "uniform":
+            raise ValueError(
+                "update 'fair' deals the candidates out itself: it goes with relaxation 'uniform' only"
+            )
+        if self.relaxation == "uniform" and self.selection == "magnitude":
+            raise ValueError(
+                "relaxation 'uniform' learns no alphas, so selection 'magnitude' has nothing to read: "
+                "use 'perturbation' or 'evolution'"
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
+        return self
+
+
+def search_config(**options: Any) -> SearchConfig:
+    """A validated configuration.
+
+    Raises:
+        InputError: one line naming the option and what is allowed.
+    """
+    return validate(
+        {name: value for name, value in options.items() if value is not None}, SearchConfig, source="options"
+    )

@@ -1,0 +1,86 @@
+"""Supernet: the backbone with every candidate direction in every layer, and its architecture parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scansearch.errors import InputError
+from scansearch.models.backbone import ScanBackbone
+from scansearch.models.build import build_model
+from scansearch.models.merge import LayerGates
+from scansearch.models.mixers import DirectionalSSM
+from scansearch.records.space import SearchSpace
+
+
+class Supernet(nn.Module):
+    """The model of a search.
+
+    Attributes:
+        candidates: direction names of each layer.
+        backbone: the family's model with a weighted merge.
+    """
+
+    def __init__(self, backbone: ScanBackbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.candidates: tuple[tuple[str, ...], ...] = tuple(tuple(m.directions) for m in backbone.mixers)
+
+    @classmethod
+    def of_space(
+        cls, space: SearchSpace, variant: str | None = None, *, num_classes: int, **overrides: Any
+    ) -> Supernet:
+        """A supernet of ``space`` with fresh weights; ``overrides`` go to the family's class."""
+        arguments = space.model_arguments(variant, "supernet") | overrides
+        candidates = space.layer_candidates(variant)
+        return cls(build_model(space.family, candidates, num_classes=num_classes, weighted=True, **arguments))
+
+    @property
+    def mixers(self) -> list[DirectionalSSM]:
+        """The mixers, one per layer."""
+        return self.backbone.mixers
+
+    @property
+    def alphas(self) -> list[nn.Parameter]:
+        """Architecture parameters, one float32 tensor [candidates] per layer."""
+        return [mixer.alpha for mixer in self.mixers]
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Every other parameter by name."""
+        alphas = {id(alpha) for alpha in self.alphas}
+        return {name: p for name, p in self.named_parameters() if id(p) not in alphas}
+
+    def forward(self, images: Tensor, gates: Sequence[LayerGates] | None = None) -> Tensor:
+        """Logits [batch, classes] of ``images`` [batch, channels, height, width].
+
+        ``gates`` is one :class:`LayerGates` per layer; None means softmax(alpha) everywhere.
+        """
+        return self.backbone(images, gates=gates)
+
+    def subnetwork(self, layers: Sequence[Sequence[str]]) -> list[LayerGates]:
+        """Gates of the sub-network with inherited weights that has these directions.
+
+        All other gates are zero, those of the chosen branches are their softmax probabilities renormalised
+        to one; the LayerNorm of the weighted merge stays.
+
+        Raises:
+            InputError: a wrong number of layers or a direction that is no candidate.
+        """
+        if len(layers) != len(self.candidates):
+            raise InputError(f"{len(layers)} layers given, the supernet has {len(self.candidates)}")
+        gates = []
+        for index, (chosen, names, alpha) in enumerate(
+            zip(layers, self.candidates, self.alphas, strict=True)
+        ):
+            unknown = [name for name in chosen if name not in names]
+            if unknown:
+                raise InputError(
+                    f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(names)})"
+                )
+            active = tuple(i for i, name in enumerate(names) if name in chosen)
+            gates.append(LayerGates(torch.softmax(alpha.detach()[list(active)], 0), active))
+        return gates

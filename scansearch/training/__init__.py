@@ -1,0 +1,1 @@
+"""Training a derived model from scratch."""

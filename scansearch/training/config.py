@@ -1,0 +1,159 @@
+"""TrainConfig: everything that a training from scratch depends on, as one strict value and one YAML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from scansearch.data.augment import Augment
+from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
+
+
+class OptimizerOptions(StrictModel):
+    """``name`` is any optimizer of timm's factory; None leaves a value at that optimizer's default.
+
+    ``decay`` says which parameters decay (:mod:`scansearch.models.decay`); ``layer_decay`` multiplies the
+    learning rate of each layer by that factor per layer below the head. ``clip`` is the norm, the value, or
+    the adaptive ratio (``agc``) that gradients are clipped to.
+    """
+
+    name: str = "adamw"
+    lr: float = Field(default=1e-2, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    decay: Literal["mamba", "released"] = "mamba"
+    betas: Numbers | None = Field(default=None, min_length=2, max_length=3)
+    eps: float | None = Field(default=None, gt=0)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    layer_decay: float | None = Field(default=None, gt=0, le=1)
+    clip: float | None = Field(default=1.0, gt=0)
+    clip_mode: Literal["norm", "value", "agc"] = "norm"
+
+
+class ScheduleOptions(StrictModel):
+    """timm's schedules, by step: a linear warm-up from ``warmup_lr``, then down to ``min_lr`` over the rest.
+
+    ``warmup_epochs`` None is a twentieth of the epochs. With ``warmup_by: epoch`` the rate stays the same within
+    each epoch of the warm-up, at what the first step after that epoch would have.
+    """
+
+    name: Literal["cosine", "linear", "tanh"] = "cosine"
+    warmup_epochs: int | None = Field(default=None, ge=0)
+    warmup_by: Literal["step", "epoch"] = "step"
+    warmup_lr: float = Field(default=1e-6, ge=0)
+    min_lr: float = Field(default=1e-6, ge=0)
+
+
+class MixOptions(StrictModel):
+    """mixup and cutmix (timm's ``Mixup``); both 0 is off. ``switch`` is the share of cutmix where both are on."""
+
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
+    probability: float = Field(default=1.0, ge=0, le=1)
+    switch: float = Field(default=0.5, ge=0, le=1)
+    mode: Literal["batch", "pair", "elem"] = "batch"
+
+
+class EraseOptions(StrictModel):
+    """Random erasing of parts of the normalised images, per image, before mixup."""
+
+    probability: float = Field(default=0.0, ge=0, le=1)
+    mode: Literal["const", "rand", "pixel"] = "pixel"
+    max_count: int = Field(default=1, ge=1)
+
+
+class EmaOptions(StrictModel):
+    """A moving average of the weights, which is then what is validated and kept as the best.
+
+    With ``warmup`` the decay rises to ``decay`` with the steps.
+    """
+
+    decay: float = Field(default=0.9999, gt=0, lt=1)
+    warmup: bool = False
+
+
+class TrainConfig(StrictModel):
+    """What one training does.
+
+    Attributes:
+        model: a genotype file, a run folder that holds one, or a registered model such as ``localvim_tiny``.
+        data: a data specification; None for the data that the genotype was searched on.
+        image_size: side in pixels; None for the model's own.
+        model_options: further arguments of the model's class, for example ``{embed_dim: 64}``.
+        drop_path: rate of the last layer, rising from 0 in the first; None for the genotype's own.
+        augment: see :class:`scansearch.data.augment.Augment`; None for the data set's own way.
+        accumulate: micro-batches per step.
+        max_broken: images that cannot be read are skipped, up to this many.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    model: str
+    model_options: dict[str, Any] = Field(default_factory=dict)
+    data: str | None = None
+    image_size: int | None = Field(default=None, ge=1)
+    epochs: int = Field(default=25, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    optimizer: OptimizerOptions = OptimizerOptions()
+    schedule: ScheduleOptions = ScheduleOptions()
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    drop_path: float | None = Field(default=None, ge=0, lt=1)
+    augment: Augment | None = None
+    mix: MixOptions = MixOptions()
+    erase: EraseOptions = EraseOptions()
+    ema: EmaOptions | None = None
+    channels_last: bool = False
+    grad_checkpointing: bool = False
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    mixed_precision: Literal["no", "bf16"] = "no"
+    workers: int = Field(default=0, ge=0)
+    max_broken: int = Field(default=100, ge=0)
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
+        if (self.mix.mixup or self.mix.cutmix) and (self.batch_size // self.accumulate) % 2:
+            raise ValueError(
+                f"mix needs an even number of images at once, not {self.batch_size // self.accumulate}"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs {self.warmup_epochs} leaves nothing of {self.epochs} epochs"
+            )
+        if self.schedule.min_lr > self.optimizer.lr or self.schedule.warmup_lr > self.optimizer.lr:
+            raise ValueError(
+                f"schedule.min_lr and schedule.warmup_lr must not be above optimizer.lr {self.optimizer.lr}"
+            )
+        return self
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs of warm-up, with the default filled in."""
+        given = self.schedule.warmup_epochs
+        return self.epochs // 20 if given is None else given
+
+
+def train_config(
+    recipe: str | Path | None = None, settings: list[str] | None = None, **options: Any
+) -> TrainConfig:
+    """A validated configuration: the file ``recipe``, then ``options`` that are not None, then ``settings``.
+
+    Args:
+        recipe: a YAML file with fields of :class:`TrainConfig`.
+        settings: ``a.b=value`` texts.
+
+    Raises:
+        InputError: one line naming the file or option and what is allowed.
+    """
+    data: dict[str, Any] = {}
+    source = "options"
+    if recipe is not None:
+        data, source = parse_yaml(read_text(Path(recipe)), source=str(recipe)), str(recipe)
+    data |= {name: value for name, value in options.items() if value is not None}
+    return validate(apply_settings(data, settings or []), TrainConfig, source=source)

@@ -1,0 +1,236 @@
+"""TrainTask: one training from scratch as a task of :func:`scansearch.engine.drive`, on timm's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3, dispatch_clip_grad
+from torch import Tensor, nn
+
+from scansearch import engine
+from scansearch.data import ImageData, Split, training_batches
+from scansearch.engine.micro_batches import MicroBatch, add_gradients, check_batch_size
+from scansearch.errors import InputError
+from scansearch.seeding import Stream, seed_everything
+from scansearch.training.config import TrainConfig
+from scansearch.training.optimizer import group_numbers, group_tensors, make_optimizer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from scansearch.models.backbone import ScanBackbone
+    from scansearch.records.genotype import Genotype
+
+
+def model_arguments(config: TrainConfig, data: ImageData) -> dict[str, Any]:
+    """What a training adds to the genotype's own arguments of the model's class."""
+    arguments: dict[str, Any] = dict(config.model_options)
+    if config.drop_path is not None:
+        arguments["drop_path_rate"] = config.drop_path
+    size = {"num_classes": len(data.classes), "in_chans": data.channels, "img_size": data.image_size}
+    clash = sorted(set(size) & set(arguments))
+    if clash:
+        raise InputError(f"model_options.{clash[0]}: the data and image_size fix it")
+    return arguments | size
+
+
+class TrainTask:
+    """Trains one model; see :class:`scansearch.engine.Task` for the protocol.
+
+    Attributes:
+        model: what learns.
+        ema: the moving average of its weights, or None.
+        best: epoch, accuracy (percent) and loss of the best validation so far.
+        improved: whether the last epoch was the best.
+    """
+
+    def __init__(
+        self, config: TrainConfig, genotype: Genotype, data: ImageData, accelerator: Accelerator
+    ) -> None:
+        self.config, self.genotype, self.data, self.accelerator = config, genotype, data, accelerator
+        check_batch_size(
+            config.batch_size,
+            config.accumulate,
+            processes=accelerator.num_processes,
+            images=data.train.count,
+            spec=data.spec,
+        )
+        shares = accelerator.num_processes * config.accumulate
+        mixes = bool(config.mix.mixup or config.mix.cutmix)
+        if mixes and (config.batch_size // shares) % 2:
+            raise InputError(f"mix needs an even number of images at once, not {config.batch_size // shares}")
+        self.epochs = config.epochs
+        self.steps_per_epoch = data.train.count // config.batch_size
+        self.arguments = model_arguments(config, data)
+        seed_everything(Stream.WEIGHTS, config.seed)
+        self.model = cast("ScanBackbone", genotype.build(**self.arguments)).to(accelerator.device)
+        self.layout = torch.channels_last if config.channels_last else torch.preserve_format
+        self.model.to(memory_format=self.layout)
+        self.model.set_grad_checkpointing(config.grad_checkpointing)
+        self.optimizer = make_optimizer(self.model, config.optimizer)
+        self.scheduler = self._make_scheduler()
+        self.ema = None
+        if config.ema is not None:
+            self.ema = ModelEmaV3(self.model, decay=config.ema.decay, use_warmup=config.ema.warmup)
+        self.network: nn.Module = self.model
+        if accelerator.num_processes > 1:
+            self.network = accelerator.prepare_model(self.model)
+        self.mix = self._make_mix(len(data.classes)) if mixes else None
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if mixes else config.label_smoothing)
+        erase = config.erase
+        self.erase = RandomErasing(
+            erase.probability, mode=erase.mode, max_count=erase.max_count, device=accelerator.device
+        )
+        self.best: dict[str, float] = {}
+        self.improved = False
+        self._train: Iterator[Any] = iter(())
+
+    def _make_mix(self, classes: int) -> Mixup:
+        mix = self.config.mix
+        return Mixup(
+            mixup_alpha=mix.mixup,
+            cutmix_alpha=mix.cutmix,
+            prob=mix.probability,
+            switch_prob=mix.switch,
+            mode=mix.mode,
+            label_smoothing=self.config.label_smoothing,
+            num_classes=classes,
+        )
+
+    def _make_scheduler(self) -> Any:
+        schedule = self.config.schedule
+        scheduler, _ = create_scheduler_v2(
+            self.optimizer,
+            sched="poly" if schedule.name == "linear" else schedule.name,
+            num_epochs=self.epochs - self.config.warmup_epochs,
+            decay_rate=1.0,  # the power of the polynomial
+            min_lr=schedule.min_lr,
+            warmup_lr=schedule.warmup_lr,
+            warmup_epochs=self.config.warmup_epochs,
+            warmup_prefix=True,
+            step_on_epochs=False,
+            updates_per_epoch=self.steps_per_epoch,
+        )
+        return scheduler
+
+    # --- the protocol of engine.Task ---
+
+    def start_epoch(self, epoch: int, first_step: int) -> None:
+        self._train = training_batches(
+            self.data.train,
+            self.config.batch_size,
+            seed=self.config.seed,
+            epoch=epoch,
+            start=first_step,
+            rank=self.accelerator.process_index,
+            ranks=self.accelerator.num_processes,
+            workers=self.config.workers,
+        )
+
+    def step(self, epoch: int, step: int) -> engine.Metrics:
+        config = self.config
+        self.set_learning_rate(epoch, step)
+        batch = next(self._train)
+        # Reading a batch may have reseeded.
+        seed_everything(Stream.STEP, config.seed, self.accelerator.process_index, step)
+        self.model.train()
+        metrics = add_gradients(
+            batch, config.accumulate, self._backward, network=self.network, accelerator=self.accelerator
+        )
+        if config.optimizer.clip is not None:
+            dispatch_clip_grad(
+                self.model.parameters(), config.optimizer.clip, mode=config.optimizer.clip_mode
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.ema is not None:
+            self.ema.update(self.model, step=step + 1)
+        return metrics
+
+    def set_learning_rate(self, epoch: int, step: int) -> None:
+        """Give every parameter group the learning rate of step number ``step`` (from 0 over the whole run)."""
+        held = self.config.schedule.warmup_by == "epoch" and epoch < self.config.warmup_epochs
+        self.scheduler.step_update((epoch + 1) * self.steps_per_epoch if held else step)
+
+    def _backward(self, part: MicroBatch) -> Tensor:
+        """Add the gradient of one micro-batch's share of the loss; returns its loss and accuracy.
+
+        Of mixed images, a prediction of the label that weighs most counts as right.
+        """
+        x, labels = part.images, part.labels
+        targets: Tensor = labels
+        if self.config.erase.probability:
+            x = self.erase(x)
+        if self.mix is not None:
+            x, targets = self.mix(x, labels)
+            labels = targets.argmax(1)
+        with self.accelerator.autocast():
+            logits = self.network(x.contiguous(memory_format=self.layout) if self.config.channels_last else x)
+        loss = self.criterion(logits.float(), targets)
+        (loss * part.share).backward()
+        correct = (logits.detach().argmax(1) == labels).float().mean()
+        return torch.stack([loss.detach(), correct])
+
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        validation = self.score(self.data.validation)
+        found = (validation["accuracy"], -validation["loss"])
+        self.improved = not self.best or found > (self.best["accuracy"], -self.best["loss"])
+        if self.improved:
+            self.best = {"epoch": epoch, **validation}
+        return {
+            "validation_loss": validation["loss"],
+            "validation_accuracy": validation["accuracy"],
+            "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
+            "best": self.improved,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        ema = engine.pack_module(self.ema.module, "ema") if self.ema is not None else {}
+        return {
+            **engine.pack_module(self.model, "model"),
+            **engine.pack_optimizer(self.optimizer, "optimizer"),
+            **group_tensors(self.optimizer),
+            **ema,
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "groups": group_numbers(self.optimizer)}
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        engine.unpack_module(self.model, tensors, "model")
+        engine.unpack_optimizer(self.optimizer, tensors, "optimizer")
+        for index, (group, numbers) in enumerate(
+            zip(self.optimizer.param_groups, state["groups"], strict=True)
+        ):
+            start = f"group.{index}."
+            group.update(numbers)
+            group.update(
+                {k.removeprefix(start): v.clone() for k, v in tensors.items() if k.startswith(start)}
+            )
+        if self.ema is not None:
+            engine.unpack_module(self.ema.module, tensors, "ema")
+        self.best = state["best"]
+
+    # --- scoring ---
+
+    @property
+    def scored_model(self) -> nn.Module:
+        """What is validated and kept: the moving average where there is one."""
+        return self.ema.module if self.ema is not None else self.model
+
+    def score(self, split: Split) -> engine.Metrics:
+        """Loss and accuracy of :attr:`scored_model` on ``split``."""
+        model = self.scored_model.eval()
+        return engine.score(
+            model,
+            split,
+            len(self.data.classes),
+            batch_size=2 * self.config.batch_size // self.accelerator.num_processes,
+            accelerator=self.accelerator,
+            workers=self.config.workers,
+        )

@@ -1,0 +1,354 @@
+"""Every format gives back the model it was made from, and bad input or a wrong export leaves no file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+import scansearch.models
+from scansearch.cli import main
+from scansearch.errors import InputError
+from scansearch.exporting import FORMATS, export
+from scansearch.exporting.check import ExportMismatch, compare
+from scansearch.exporting.read_program import load_program
+from scansearch.exporting.source import Source, load_source
+from scansearch.exporting.targets import (
+    genotype_yaml,
+    hub_folder,
+    standalone_file,
+    torch_program,
+    weight_file,
+)
+from scansearch.records.genotype import Genotype
+from scansearch.records.weights import load_weights, save_weights
+
+SIZES = {"num_classes": 4, "in_chans": 1}
+FAMILIES = pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
+
+
+def trained(genotypes: dict[str, Path], family: str, folder: Path) -> tuple[Path, Source]:
+    """A run folder as a training leaves it, with weights that no seed gives."""
+    source = load_source(genotypes[family], seed=5, **SIZES)
+    with torch.no_grad():
+        for parameter in source.model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    folder.mkdir(exist_ok=True)
+    source.genotype.save(folder / "genotype.yaml")
+    notes = {"data": "digits", "validation_accuracy": 87.5}
+    save_weights(folder / "best.safetensors", source.model, source.genotype, source.arguments, notes)
+    return folder, source
+
+
+@FAMILIES
+def test_yaml_to_model_to_yaml_is_identical(family: str, genotypes: dict[str, Path], tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    assert export(genotypes[family], "yaml", first, **SIZES).difference == 0
+    export(first, "yaml", second, **SIZES)
+    assert first.read_bytes() == second.read_bytes() == genotypes[family].read_bytes()
+    assert Genotype.load(first).build(**SIZES).directions == Genotype.load(second).layers
+
+
+@FAMILIES
+def test_weights_of_a_run_survive_safetensors(
+    family: str, genotypes: dict[str, Path], tmp_path: Path
+) -> None:
+    run, source = trained(genotypes, family, tmp_path / "run")
+    done = export(run, "safetensors", tmp_path / "model.safetensors")
+    assert "best.safetensors" in done.weights
+    read = load_weights(done.out)
+    images = source.images(3)
+    assert torch.equal(read.model(images), source.logits(images))
+    assert read.genotype == source.genotype
+    assert read.notes["validation_accuracy"] == 87.5
+    again = load_source(done.out)
+    assert torch.equal(again.logits(images), source.logits(images))
+
+
+@FAMILIES
+def test_timm_reads_the_hub_folder(family: str, genotypes: dict[str, Path], tmp_path: Path) -> None:
+    run, source = trained(genotypes, family, tmp_path / "run")
+    export(run, "hub", tmp_path / "hub")
+    model = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).eval()
+    images = source.images(3)
+    assert torch.equal(model(images), source.logits(images))
+    config = json.loads((tmp_path / "hub" / "config.json").read_text())
+    assert config["model_args"]["directions"] == [list(names) for names in source.genotype.layers]
+    assert config["architecture"] == family
+    assert config["num_classes"] == 4
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert f"| parameters | {sum(p.numel() for p in source.model.parameters()):,} |" in card
+    assert "| validation accuracy | 87.5 |" in card
+    assert source.genotype.hash in card
+    assert "fresh" not in card
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == {
+        "config.json",
+        "README.md",
+        "model.safetensors",
+    }
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ({"mean": [0.3], "std": [0.4]}, {"mean": [0.3], "std": [0.4]}),
+        ({"mean": None, "std": None}, {"mean": [0.0], "std": [1.0]}),
+        ({"mean": [0.3, 0.3], "std": [0.4]}, {"mean": [0.0], "std": [1.0]}),
+    ],
+)
+def test_the_hub_folder_tells_how_its_images_are_normalised(
+    notes: dict[str, Any], expected: dict[str, Any], genotypes: dict[str, Path]
+) -> None:
+    source = dataclasses.replace(load_source(genotypes["local_vim"], **SIZES), notes=notes)
+    config = hub_folder.config(source)["pretrained_cfg"]
+    assert {"mean": config["mean"], "std": config["std"]} == expected
+    three = load_source(genotypes["local_vim"], num_classes=4)
+    assert hub_folder.config(three)["pretrained_cfg"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
+
+
+def test_fresh_weights_come_from_the_seed(genotypes: dict[str, Path]) -> None:
+    first, same, other = (load_source(genotypes["local_vim"], seed=seed, **SIZES) for seed in (1, 1, 2))
+    images = first.images()
+    assert torch.equal(first.logits(images), same.logits(images))
+    assert not torch.equal(first.logits(images), other.logits(images))
+
+
+def test_a_plain_checkpoint_gives_classes_and_channels(genotypes: dict[str, Path], tmp_path: Path) -> None:
+    source = load_source(genotypes["local_vim"], seed=3, num_classes=6, in_chans=2)
+    torch.save({"state_dict": source.model.state_dict()}, tmp_path / "plain.pth")
+    read = load_source(genotypes["local_vim"], weights=tmp_path / "plain.pth")
+    assert (read.model.num_classes, read.model.in_chans) == (6, 2)
+    assert torch.equal(read.logits(source.images()), source.logits(source.images()))
+
+
+def test_timm_module_registers_the_model(genotypes: dict[str, Path], tmp_path: Path) -> None:
+    run, source = trained(genotypes, "local_vmamba", tmp_path / "run")
+    done = export(run, "timm", tmp_path / "my_vmamba.py")
+    assert done.name == "my_vmamba"
+    specification = importlib.util.spec_from_file_location("my_vmamba_module", done.out)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["my_vmamba_module"] = module
+    specification.loader.exec_module(module)
+    model = timm.create_model("my_vmamba").eval()
+    model.load_state_dict(source.model.state_dict())
+    assert torch.equal(model(source.images()), source.logits(source.images()))
+    assert timm.create_model("my_vmamba", num_classes=9).head.out_features == 9
+    with pytest.raises(InputError, match="already registered with timm"):
+        export(run, "timm", tmp_path / "my_vmamba.py")
+
+
+# --- programs ---
+
+WITHOUT_SCANSEARCH = """
+import sys
+for name in ("scansearch", "scansearch_kernels", "timm"):
+    sys.modules[name] = None
+import torch
+torch.set_num_threads(1)
+module = torch.export.load(sys.argv[1]).module()
+for images, logits in torch.load(sys.argv[2], weights_only=True):
+    torch.testing.assert_close(module(images), logits, rtol=1e-5, atol=1e-5)
+"""
+
+
+@pytest.fixture(scope="module")
+def program(genotypes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Source]:
+    folder = tmp_path_factory.mktemp("program")
+    run, source = trained(genotypes, "local_vim", folder / "run")
+    export(run, "torch-export", folder / "model.pt2")
+    return folder / "model.pt2", source
+
+
+def test_program_runs_without_scansearch_on_any_batch(program: tuple[Path, Source], tmp_path: Path) -> None:
+    path, source = program
+    pairs = [(source.images(batch), source.logits(source.images(batch))) for batch in (1, 2, 5)]
+    torch.save(pairs, tmp_path / "pairs.pt")
+    arguments = [sys.executable, "-c", WITHOUT_SCANSEARCH, str(path), str(tmp_path / "pairs.pt")]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_program_tells_nothing_of_the_machine_that_made_it(program: tuple[Path, Source]) -> None:
+    here = str(Path(scansearch.models.__file__).parent.parent).encode()
+    assert here not in program[0].read_bytes()
+    assert b"stack_trace" not in program[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("family", "switches"),
+    [
+        (
+            "local_vim",
+            {"norm": "layer", "branch_attention": "channel+spatial", "merge": "mean", "rope": False},
+        ),
+        ("local_vim", {"class_token": "middle", "window_padding": "zero"}),
+        ("local_vim", {"branch_attention": "none", "global_pool": "last", "position_embedding": False}),
+        ("local_vmamba", {"img_size": 14, "global_pool": "", "drop_path_rate": 0.2}),
+    ],
+)
+def test_programs_of_other_switches_are_read_back(
+    family: str, switches: dict[str, Any], genotypes: dict[str, Path], tmp_path: Path
+) -> None:
+    genotype = Genotype.load(genotypes[family])
+    changed = Genotype(family=genotype.family, layers=genotype.layers, model=genotype.model | switches)
+    changed.save(tmp_path / "changed.yaml")
+    source = load_source(tmp_path / "changed.yaml", **SIZES)
+    torch.export.save(
+        torch_program.trace(standalone_file.plain_model(source), source), tmp_path / "model.pt2"
+    )
+    module = load_program(tmp_path / "model.pt2").module()
+    compare(source, lambda images: module(images).detach(), tolerance=1e-5, batches=(1, 4))
+
+
+# --- mismatches ---
+
+
+def spoil(source: Source) -> torch.nn.Module:
+    """The plain model with one weight changed a little."""
+    model = ORIGINAL(source)
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if name.endswith("head.weight"))[0, 0] += 0.1
+    return model
+
+
+ORIGINAL = standalone_file.plain_model
+
+
+def test_a_wrong_program_leaves_no_file(
+    genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_program, "plain_model", spoil)
+    with pytest.raises(ExportMismatch, match="logits differ by"):
+        export(genotypes["local_vim"], "torch-export", tmp_path / "out" / "model.pt2", **SIZES)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_wrong_standalone_file_keeps_the_old_one(
+    genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = standalone_file.standalone_text
+    wrong = "return self.out_proj(self.merge(y))"
+    right = "return self.out_proj(self.merge(y * F.silu(z).unsqueeze(1)))"
+    assert right in original(load_source(genotypes["local_vim"], **SIZES))
+    monkeypatch.setattr(
+        standalone_file, "standalone_text", lambda source: original(source).replace(right, wrong)
+    )
+    out = tmp_path / "model.py"
+    out.write_text("# the old one\n")
+    with pytest.raises(ExportMismatch, match="logits differ by"):
+        export(genotypes["local_vim"], "standalone", out, **SIZES)
+    assert out.read_text() == "# the old one\n"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("module", [weight_file, hub_folder])
+def test_wrong_weights_leave_nothing(
+    module: Any, genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(path: Path, model: torch.nn.Module, *rest: Any) -> None:
+        other = load_source(genotypes["local_vim"], seed=99, **SIZES)
+        save_weights(path, other.model, *rest)
+
+    monkeypatch.setattr(module, "save_weights", save)
+    out = tmp_path / ("model.safetensors" if module.SUFFIXES else "hub")
+    with pytest.raises(ExportMismatch, match="logits differ by"):
+        module.export(load_source(genotypes["local_vim"], **SIZES), out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lossy_genotype_file_leaves_nothing(
+    genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load_source(genotypes["local_vim"], **SIZES)
+    lines = source.genotype.to_yaml().replace("w4_flip", "w3_flip").splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith("hash:"))
+    monkeypatch.setattr(Genotype, "to_yaml", lambda self: text)
+    with pytest.raises(ExportMismatch, match="does not survive"):
+        genotype_yaml.export(source, tmp_path / "out.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logits_that_are_not_finite_or_of_another_shape_are_mismatches(genotypes: dict[str, Path]) -> None:
+    source = load_source(genotypes["local_vim"], **SIZES)
+    with pytest.raises(ExportMismatch, match="differ by nan"):
+        compare(source, lambda images: source.logits(images) * float("nan"), tolerance=1e-4)
+    with pytest.raises(ExportMismatch, match=r"gives \[2, 3\], the model \[2, 4\]"):
+        compare(source, lambda images: source.logits(images)[:, :3], tolerance=1e-4)
+
+
+# --- bad input: one line, exit code 2, nothing written ---
+
+BAD: dict[str, tuple[list[str], str]] = {
+    "unknown format": (["--format", "tflite", "--out", "{out}/m"], "unknown format 'tflite' (allowed: yaml,"),
+    "wrong suffix": (["--format", "onnx", "--out", "{out}/m.pt"], "must end in .onnx"),
+    "folder in the way": (
+        ["--format", "yaml", "--out", "{out}/folder.yaml"],
+        "there is a folder of that name",
+    ),
+    "folder in use": (["--format", "hub", "--out", "{out}/used"], "must be a new or an empty folder"),
+    "bad name": (["--format", "timm", "--out", "{out}/my-model.py"], "letters, digits and underscores"),
+    "taken name": (
+        ["--format", "timm", "--out", "{out}/m.py", "--name", "localvim_tiny"],
+        "'localvim_tiny': already registered",
+    ),
+    "no such weights": (
+        ["--format", "yaml", "--out", "{out}/m.yaml", "--weights", "{out}/no.pth"],
+        "no such file",
+    ),
+    "other weights": (
+        ["--format", "yaml", "--out", "{out}/m.yaml", "--weights", "{out}/used/best.safetensors"],
+        "weights of genotype",
+    ),
+    "no classes": (
+        ["--format", "yaml", "--out", "{out}/m.yaml", "--num-classes", "-1"],
+        "at least 0, not -1",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(case: str, genotypes: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
+    trained(genotypes, "local_vmamba", tmp_path / "used")
+    (tmp_path / "folder.yaml").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    arguments, message = BAD[case]
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(genotypes["local_vim"]), *(text.format(out=tmp_path) for text in arguments)])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert message in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_unknown_subject_and_supernet_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run folder, genotype file or weight file"):
+        load_source(tmp_path / "nothing")
+    with pytest.raises(InputError, match=r"holds neither genotype.yaml nor best.safetensors"):
+        load_source(tmp_path)
+    with pytest.raises(InputError, match="a supernet is no model to export"):
+        load_source("localvim_tiny_search")
+
+
+def test_weights_decide_the_number_of_classes(genotypes: dict[str, Path], tmp_path: Path) -> None:
+    run, _ = trained(genotypes, "local_vim", tmp_path / "run")
+    with pytest.raises(InputError, match="the weights are for num_classes 4, not 10"):
+        load_source(run, num_classes=10)
+
+
+def test_every_format_has_its_module() -> None:
+    for module, _ in FORMATS.values():
+        target = importlib.import_module(f"scansearch.exporting.targets.{module}")
+        assert callable(target.export)
+        assert isinstance(target.SUFFIXES, tuple)
