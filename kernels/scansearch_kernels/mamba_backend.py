@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scansearch_kernels.calls import ConvCall, ScanCall
-from scansearch_kernels.rows import alive, rows_in_order, rows_to_image
+from scansearch_kernels.rows import alive, kept, rows_in_order, rows_to_image
 
 
 def available() -> None:
@@ -61,7 +61,8 @@ def selective_scan(call: ScanCall) -> Tensor:
             delta_softplus=call.delta_softplus,
         )
         y = y.unflatten(1, (directions, -1)).transpose(2, 3).to(dtype)
-        return rows_to_image(y * alive(call.lengths, call.steps, y), call.write_order, call.image_length)
+        y = kept(y, alive(call.lengths, call.steps, y.device))
+        return rows_to_image(y, call.write_order, call.image_length)
 
 
 def _reach(call: ScanCall) -> int:
@@ -85,4 +86,4 @@ def causal_conv(call: ConvCall) -> Tensor:
             padded = F.pad(x, (width - 1, 0))
             y = F.silu(F.conv1d(padded, weight[:, None], bias, groups=directions * dim))
         y = y.unflatten(1, (directions, dim)).transpose(2, 3)
-        return y * alive(call.lengths, call.steps, y)
+        return kept(y, alive(call.lengths, call.steps, y.device))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scansearch_kernels.calls import ConvCall, ScanCall
-from scansearch_kernels.rows import alive, rows_in_order, rows_to_image
+from scansearch_kernels.rows import alive, kept, rows_in_order, rows_to_image
 
 CHUNK = 16
 
@@ -29,10 +29,11 @@ def scan_loop(call: ScanCall) -> Tensor:
     with torch.autocast(call.u.device.type, enabled=False):
         u, delta, B, C = _gathered(call)
         A = call.A.to(u.dtype)
+        lives = alive(call.lengths, call.steps, u.device)
         state = u.new_zeros(u.shape[0], A.shape[0], A.shape[1], A.shape[2])
         outputs = []
         for step in range(call.steps):
-            decay = torch.exp(delta[:, :, step, :, None] * A)
+            decay = torch.exp(kept(delta[:, :, step, :, None] * A, lives[:, step, :, None]))
             state = decay * state + (delta * u)[:, :, step, :, None] * B[:, :, step, None, :]
             outputs.append((state * C[:, :, step, None, :]).sum(-1))
         scanned = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(delta)
@@ -44,11 +45,12 @@ def scan_chunked(call: ScanCall, chunk: int = CHUNK) -> Tensor:
     with torch.autocast(call.u.device.type, enabled=False):
         u, delta, B, C = _gathered(call)
         A = call.A.to(u.dtype)
+        lives = alive(call.lengths, call.steps, u.device)
         state = u.new_zeros(u.shape[0], A.shape[0], 1, A.shape[1], A.shape[2])
         outputs = []
         for start in range(0, call.steps, chunk):
             part = slice(start, start + chunk)
-            decay = torch.exp(delta[:, :, part, :, None] * A[:, None])
+            decay = torch.exp(kept(delta[:, :, part, :, None] * A[:, None], lives[:, part, :, None]))
             inflow = (delta * u)[:, :, part, :, None] * B[:, :, part, None, :]
             decay, inflow = _prefix_scan(decay, inflow)
             states = inflow + decay * state
@@ -64,14 +66,15 @@ def causal_conv(call: ConvCall) -> Tensor:
         dtype = _compute_dtype(call.tensors())
         directions, _, width = call.weight.shape
         x = call.x.to(dtype)[:, None].expand(-1, directions, -1, -1)
-        x = F.pad(rows_in_order(x, call.read_order), (0, 0, width - 1, 0))
+        lives = alive(call.lengths, call.steps, x.device)
+        x = F.pad(kept(rows_in_order(x, call.read_order), lives), (0, 0, width - 1, 0))
         weight = call.weight.to(dtype)
         y = weight[:, None, :, 0] * x[:, :, : call.steps]
         for tap in range(1, width):
             y = y + weight[:, None, :, tap] * x[:, :, tap : tap + call.steps]
         if call.bias is not None:
             y = y + call.bias.to(dtype)[:, None]
-        return (F.silu(y) * alive(call.lengths, call.steps, y)).to(call.x.dtype)
+        return F.silu(kept(y, lives)).to(call.x.dtype)
 
 
 def _prefix_scan(decay: Tensor, inflow: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,16 +105,19 @@ def _gathered(call: ScanCall) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         delta = torch.logaddexp(delta, torch.zeros_like(delta))  # F.softplus is cut off at 20
     B = rows_in_order(call.B.to(dtype), call.read_order)
     C = rows_in_order(call.C.to(dtype), call.read_order)
-    return u, delta, B, C
+    lives = alive(call.lengths, call.steps, u.device)
+    return kept(u, lives), kept(delta, lives), kept(B, lives), kept(C, lives)
 
 
 def _finished(call: ScanCall, scanned: Tensor, u: Tensor) -> Tensor:
     """Skip connection, end of each direction, image positions, gate."""
     if call.D is not None:
         scanned = scanned + call.D.to(u.dtype)[:, None] * u
-    y = rows_to_image(scanned * alive(call.lengths, call.steps, u), call.write_order, call.image_length)
+    lives = alive(call.lengths, call.steps, u.device)
+    y = rows_to_image(kept(scanned, lives), call.write_order, call.image_length)
     if call.z is not None:
-        y = y * F.silu(call.z.to(u.dtype))[:, None]
+        written = rows_to_image(lives[None], call.write_order, call.image_length)
+        y = kept(y * F.silu(call.z.to(u.dtype))[:, None], written)
     return y.to(call.u.dtype)
 
 

@@ -24,7 +24,12 @@ def rows_to_image(rows: Tensor, order: Tensor | None, length: int) -> Tensor:
     return image.scatter(2, index, rows)[:, :, :length]
 
 
-def alive(lengths: tuple[int, ...], steps: int, like: Tensor) -> Tensor:
-    """1 for the steps of each direction that exist, else 0: [directions, steps, 1]."""
-    ends = torch.tensor(lengths, device=like.device)[:, None]
-    return (torch.arange(steps, device=like.device) < ends).to(like.dtype)[..., None]
+def alive(lengths: tuple[int, ...], steps: int, device: torch.device) -> Tensor:
+    """Which steps of each direction exist: bool [directions, steps, 1]."""
+    ends = torch.tensor(lengths, device=device)[:, None]
+    return (torch.arange(steps, device=device) < ends)[..., None]
+
+
+def kept(rows: Tensor, mask: Tensor) -> Tensor:
+    """``rows`` where ``mask`` holds, else 0, also in place of what is not finite; so are the gradients."""
+    return torch.where(mask, rows, 0)

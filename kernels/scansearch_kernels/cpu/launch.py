@@ -67,7 +67,7 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
     gates = 2 * call.image_length if call.z is not None else 0
     even = states + states % 2
     vectors = 1 + STEP_ARRAYS * STRIDE + (2 * even + gates) * TILE + 6 * CHUNK
-    numbers = vectors * LANES[dtype] + (2 * CHUNK + 1) * even + rank + rank % 2 + 12 * CHUNK
+    numbers = vectors * LANES[dtype] + (2 * CHUNK + 1) * even + rank + rank % 2 + 4 * CHUNK
     if batch:
         _run("scan_backward", native, max(rows, 1), numbers, slots * groups, 3 * _work(call))
 

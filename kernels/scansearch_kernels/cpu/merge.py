@@ -162,8 +162,12 @@ def sum_backward(call: int, one: Any) -> None:
         for token in range(length):
             row, drow = off(y, token * dim), off(dy, token * dim)
             dout = off(at(fixed(p, DOUT), one), (b * length + token) * dim)
-            mean, level, back, outer = one - one, one - one, one - one, one
-            if fixed(p, NORMALISED) != 0:
+            if fixed(p, NORMALISED) == 0:
+                for i in range(0, dim, lanes):
+                    slope = vload(dout, i)
+                    vstore(dfactor, i, vload(dfactor, i) + slope * vload(row, i))
+                    vstore(drow, i, slope * vload(factor, i))
+            else:
                 mean, scale = _moments(row, factor, dim, numbers, one)
                 summed, along = spread(one - one), spread(one - one)
                 for i in range(0, dim, lanes):
@@ -172,11 +176,11 @@ def sum_backward(call: int, one: Any) -> None:
                 level, through = total(summed) * per_dim, total(along) * scale
                 dgate = dgate + through
                 back, outer = through * scale * per_dim, scale * fixed(gates, k)
-            for i in range(0, dim, lanes):
-                value, share = vload(row, i), vload(factor, i)
-                slope = (vload(dout, i) - level - (value * share - mean) * back) * outer
-                vstore(dfactor, i, vload(dfactor, i) + slope * value)
-                vstore(drow, i, slope * share)
+                for i in range(0, dim, lanes):
+                    value, share = vload(row, i), vload(factor, i)
+                    slope = (vload(dout, i) - level - (value * share - mean) * back) * outer
+                    vstore(dfactor, i, vload(dfactor, i) + slope * value)
+                    vstore(drow, i, slope * share)
         put(at(fixed(p, DGATES), one), branch, dgate)
 
 

@@ -12,6 +12,7 @@ from scansearch_kernels.cpu.vectors import (
     fixed,
     get,
     off,
+    plain_nan,
     prefetch,
     prefetch_to_write,
     put,
@@ -122,10 +123,10 @@ def load_delta(p: Any, b: int, k: int, row: int, first: int, count: int, scratch
 
 @njit(forceinline=True)
 def positive(p: Any, raw: Any, one: Any) -> Any:
-    """delta itself: through softplus or as it is."""
+    """delta itself: through softplus or as it is; a NaN is the usual one, as `power` wants it."""
     if fixed(p, field.SOFTPLUS) != 0:
-        return softplus(raw, one)
-    return raw
+        raw = softplus(raw, one)
+    return plain_nan(raw)
 
 
 @njit(forceinline=True)

@@ -31,7 +31,7 @@ from scansearch_kernels.cpu.rows import (
     zero_row,
     zero_unmarked,
 )
-from scansearch_kernels.cpu.scan_states import again_two, reverse_two
+from scansearch_kernels.cpu.scan_states import again_one, again_two, reverse_one, reverse_two
 from scansearch_kernels.cpu.vector_math import base_log, lane_count, sigmoid, silu_and_slope
 from scansearch_kernels.cpu.vectors import (
     address,
@@ -40,6 +40,7 @@ from scansearch_kernels.cpu.vectors import (
     get,
     grab,
     off,
+    plain_nan,
     prefetch,
     put,
     spread,
@@ -175,8 +176,6 @@ def _one_direction(
     sums = off(dA, TILE * even * lanes)  # of one chunk: gradients of B, then of C, [states, steps]
     nothing = off(sums, 2 * even * CHUNK)
     addresses = at(address(off(nothing, even + rank + rank % 2)), INT64)  # of B and C at each step
-    odd = off(addresses, 2 * CHUNK)  # the same for the last of an odd number of states, paired with zeros
-    pairs = at(address(off(odd, 2 * CHUNK)), one)
     gated = fixed(p, field.Z) != 0
 
     zero = spread(one - one)
@@ -218,13 +217,6 @@ def _one_direction(
                     prefetch_target(off(ddelta, row * dim), one)
                 put(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
                 put(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
-            if states != even:
-                put(odd, t, address(off(pairs, 4 * t)))
-                put(odd, CHUNK + t, address(off(pairs, 4 * t + 2)))
-                put(pairs, 4 * t, get(at(get(addresses, t), one), states - 1))
-                put(pairs, 4 * t + 1, one - one)
-                put(pairs, 4 * t + 2, get(at(get(addresses, CHUNK + t), one), states - 1))
-                put(pairs, 4 * t + 3, one - one)
             for v in range(vectors):
                 left = count - v * lanes
                 unpositive = load_delta(p, b, k, row, first + v * lanes, left, work, one)
@@ -253,7 +245,7 @@ def _one_direction(
 
         ahead = start - CHUNK
         for v in range(vectors):
-            here = v * CHUNK * lanes
+            here, left = v * CHUNK * lanes, count - v * lanes
             for n in range(0, even, 2):
                 if chunk > 0:
                     before = (chunk - 1) * states * padded
@@ -264,24 +256,33 @@ def _one_direction(
                     ahead += pace
                 spot = off(A, n * padded + v * lanes)
                 kept = off(saved, (chunk * states + n) * padded + v * lanes)
-                A0, h0 = vload(spot, 0), vload(kept, 0)
-                A1, h1 = zero, zero
-                where, column = odd, 0
+                A0, h0 = plain_nan(vload(spot, 0)), vload(kept, 0)
+                back = off(carry, (v * even + n) * lanes)
                 if n + 1 < states:
-                    A1, h1 = vload(spot, padded), vload(kept, padded)
-                    where, column = addresses, n
-                again_two(
-                    off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
-                    A0, A1, h0, h1, where, column, steps, gated, one,
-                )  # fmt: skip
-                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), 2, one)
-                spot = off(carry, (v * even + n) * lanes)
-                reverse_two(
-                    off(deltas, here), off(inflows, here), off(outer, here), off(into_flow, here),
-                    off(into_decay, here), tape, A0, A1, spot, off(spot, TILE * even * lanes),
-                    where, column, steps, one,
-                )  # fmt: skip
-                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, n * CHUNK), 2, one)
+                    A1, h1 = plain_nan(vload(spot, padded)), vload(kept, padded)
+                    again_two(
+                        off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
+                        A0, A1, h0, h1, addresses, n, steps, gated, one,
+                    )  # fmt: skip
+                    _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), 2, left, one)
+                    reverse_two(
+                        off(deltas, here), off(inflows, here), off(outer, here), off(into_flow, here),
+                        off(into_decay, here), tape, A0, A1, back, off(back, TILE * even * lanes),
+                        addresses, n, steps, one,
+                    )  # fmt: skip
+                    _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, n * CHUNK), 2, left, one)
+                else:
+                    again_one(
+                        off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
+                        A0, h0, addresses, n, steps, gated, one,
+                    )  # fmt: skip
+                    _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), 1, left, one)
+                    reverse_one(
+                        off(deltas, here), off(inflows, here), off(outer, here), off(into_flow, here),
+                        off(into_decay, here), tape, A0, back, off(back, TILE * even * lanes),
+                        addresses, n, steps, one,
+                    )  # fmt: skip
+                    _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, n * CHUNK), 1, left, one)
 
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
@@ -305,7 +306,7 @@ def _one_direction(
                 change = (vload(into_decay, place) * natural + flow * u) * vload(slopes, place)
                 if fixed(p, field.BIAS) != 0:
                     vstore(dbiases, v * lanes, vload(dbiases, v * lanes) + change)
-                vstore(slopes, place, change)
+                vstore(slopes, place, change if row >= 0 else zero)  # a row of zeros has no low-rank delta
                 back = flow * vload(deltas, place)
                 if fixed(p, field.SKIP) != 0:
                     vstore(dskips, v * lanes, vload(dskips, v * lanes) + dinner * u)
@@ -325,7 +326,7 @@ def _one_direction(
             for v in range(vectors):
                 _low_rank(
                     off(slopes, v * CHUNK * lanes), off(weight, r * padded + v * lanes),
-                    off(dweight, r * padded + v * lanes), addresses, r, tape, sums, steps, one,
+                    off(dweight, r * padded + v * lanes), addresses, r, tape, sums, steps, count - v * lanes, one,
                 )  # fmt: skip
             for t in range(steps):
                 row = row_at(p, field.READ, k, start + t)
@@ -349,6 +350,7 @@ def _low_rank(
     tape: Any,
     sums: Any,
     steps: int,
+    count: int,
     one: Any,
 ) -> None:
     """Pass the gradient of delta before softplus on to one rank: of its weights, and summed over the channels."""
@@ -359,15 +361,26 @@ def _low_rank(
         gathered = gathered + change * get(at(get(addresses, t), one), r)
         vstore(tape, t * lanes, change * factor)
     vstore(dweight, 0, gathered)
-    _add_totals(tape, sums, 1, one)
+    _add_totals(tape, sums, 1, count, one)
 
 
 @njit(forceinline=True)
-def _add_totals(products: Any, sums: Any, chunks: int, one: Any) -> None:
-    """Sum products over the channels and add them to sums, step by step, for as many chunks of steps."""
+def _add_totals(products: Any, sums: Any, chunks: int, count: int, one: Any) -> None:
+    """Sum products over the first `count` channels; add them to sums, step by step, for as many chunks of steps."""
     lanes = lane_count(one)
+    if count < lanes:  # a channel that is only there to fill a vector has 0 times infinity in it
+        _clear_ragged(products, chunks * CHUNK, count, one)
     for block in range(chunks * CHUNK // lanes):
         vstore(sums, block * lanes, vload(sums, block * lanes) + totals(off(products, block * lanes * lanes)))
+
+
+@njit
+def _clear_ragged(products: Any, vectors: int, count: int, one: Any) -> None:
+    """Zero the lanes from `count` on."""
+    lanes = lane_count(one)
+    for index in range(vectors):
+        for lane in range(count, lanes):
+            put(products, index * lanes + lane, one - one)
 
 
 @njit(forceinline=True)

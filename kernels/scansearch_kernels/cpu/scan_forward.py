@@ -34,6 +34,7 @@ from scansearch_kernels.cpu.vectors import (
     fixed,
     grab,
     off,
+    plain_nan,
     prefetch,
     prefetch_to_write,
     put,
@@ -109,7 +110,7 @@ def _one_direction(
     skips = off(at(fixed(p, field.SKIP), one), k * padded + first)
     for v in range(vectors):
         for n in range(states):
-            vstore(decays, (v * states + n) * lanes, vload(A, n * padded + v * lanes))
+            vstore(decays, (v * states + n) * lanes, plain_nan(vload(A, n * padded + v * lanes)))
             put(nothing, n, one - one)
     fill(state, vectors * states, one)
     chunks = (fixed(p, field.STEPS) + CHUNK - 1) // CHUNK

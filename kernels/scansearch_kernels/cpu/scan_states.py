@@ -116,6 +116,70 @@ def again_two(
 
 
 @njit(forceinline=True)
+def again_one(
+    deltas: Any,
+    inflows: Any,
+    outer: Any,
+    results: Any,
+    tape: Any,
+    A: Any,
+    h: Any,
+    addresses: Any,
+    n: int,
+    steps: int,
+    gated: bool,
+    one: Any,
+) -> None:
+    """`again_two` for the last of an odd number of states; the tape's second halves are left alone."""
+    lanes = lane_count(one)
+    length = CHUNK * lanes
+    for t in range(steps):
+        place = t * lanes
+        a = power(vload(deltas, place) * A)
+        vstore(tape, place, a)
+        vstore(tape, 2 * length + place, h)
+        h = a * h + vload(inflows, place) * get(at(get(addresses, t), one), n)
+        vstore(tape, 4 * length + place, h * vload(outer, place))
+        if gated:
+            C = get(at(get(addresses, CHUNK + t), one), n)
+            vstore(results, place, vload(results, place) + h * C)
+
+
+@njit(forceinline=True)
+def reverse_one(
+    deltas: Any,
+    inflows: Any,
+    outer: Any,
+    into_flow: Any,
+    into_decay: Any,
+    tape: Any,
+    A: Any,
+    carry: Any,
+    dA: Any,
+    addresses: Any,
+    n: int,
+    steps: int,
+    one: Any,
+) -> None:
+    """`reverse_two` for the last of an odd number of states."""
+    lanes = lane_count(one)
+    length = CHUNK * lanes
+    q, d = vload(carry, 0), vload(dA, 0)
+    for t in range(steps - 1, -1, -1):
+        place = t * lanes
+        B, C = get(at(get(addresses, t), one), n), get(at(get(addresses, CHUNK + t), one), n)
+        g = q + vload(outer, place) * C
+        vstore(into_flow, place, vload(into_flow, place) + g * B)
+        vstore(tape, 4 * length + place, g * vload(inflows, place))
+        q = g * vload(tape, place)
+        w = q * vload(tape, 2 * length + place)
+        vstore(into_decay, place, vload(into_decay, place) + w * A)
+        d = d + w * vload(deltas, place)
+    vstore(carry, 0, q)
+    vstore(dA, 0, d)
+
+
+@njit(forceinline=True)
 def reverse_two(
     deltas: Any,
     inflows: Any,

@@ -12,14 +12,16 @@ from numba.extending import overload
 from scansearch_kernels.cpu.vectors import (
     LANES,
     library_exp,
+    plain_nan,
     scale_by_power,
     vabs,
     vmax,
+    vmin,
     where_positive,
 )
 
 _ROUND = np.float32(1.5 * 2**23)
-_LOWEST = np.float32(-126.0)
+_LOWEST, _HIGHEST = np.float32(-127.0), np.float32(128.0)  # exponents of 0 and of infinity
 # 1 + x q(x), the minimax polynomial of 2^x on [-1/2, 1/2] that is exact at 0: relative error 8.1e-8
 _Q1, _Q2, _Q3, _Q4, _Q5 = (
     np.float32(coefficient)
@@ -37,7 +39,11 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (
 
 
 def power(x: Any) -> Any:
-    """The exponential that decays are made of: 2^x for float32 vectors, e^x for float64 ones."""
+    """The exponential that decays are made of: 2^x for float32 vectors, e^x for float64 ones.
+
+    In float32 it is 0 from x = -127 down (between -127 and -126 it goes there steadily) and infinite from 128 up. A
+    NaN must be a `plain_nan`.
+    """
     raise NotImplementedError("only inside Numba")
 
 
@@ -47,7 +53,7 @@ def _power(x: Any) -> Any:
         return lambda x: library_exp(x)
 
     def single(x: Any) -> Any:
-        x = vmax(x, _LOWEST)
+        x = vmin(vmax(x, _LOWEST), _HIGHEST)
         rounded = x + _ROUND
         f = x - (rounded - _ROUND)
         value = f * (f * (f * (f * (f * _Q5 + _Q4) + _Q3) + _Q2) + _Q1) + _ONE
@@ -77,6 +83,7 @@ def silu_and_slope(z: Any, one: Any) -> Any:
 @njit(forceinline=True)
 def sigmoid(z: Any, one: Any) -> Any:
     """1 / (1 + e^-z), without overflow."""
+    z = plain_nan(z)
     u = power(vabs(z) * (-base_log(one)))
     upper = one / (one + u)
     return where_positive(z, upper, u * upper)
@@ -84,7 +91,7 @@ def sigmoid(z: Any, one: Any) -> Any:
 
 @njit(forceinline=True)
 def softplus(z: Any, one: Any) -> Any:
-    """log(1 + e^z) as max(z, 0) + log1p(e^-|z|)."""
+    """log(1 + e^z) as max(z, 0) + log1p(e^-|z|). The first keeps a NaN, whatever becomes of it in the second."""
     return vmax(z, one - one) + _log1p(power(vabs(z) * (-base_log(one))), one)
 
 

@@ -297,13 +297,38 @@ _overload(operator.truediv, "fdiv")
 
 @intrinsic
 def vmax(_: Any, vector: Any, scalar: Any) -> Any:
-    """Lane by lane, the larger of a vector and a number; the number where a lane is NaN."""
+    """Lane by lane, the larger of a vector and a number; a lane that is NaN stays so.
+
+    One instruction on x86, whose max gives its second operand where either is NaN.
+    """
 
     def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
         bound = _splat(builder, context.get_value_type(vector), args[1])
-        return builder.select(builder.fcmp_ordered(">", args[0], bound), args[0], bound)
+        return builder.select(builder.fcmp_ordered(">", bound, args[0]), bound, args[0])
 
     return vector(vector, scalar), code
+
+
+@intrinsic
+def vmin(_: Any, vector: Any, scalar: Any) -> Any:
+    """Lane by lane, the smaller of a vector and a number; a lane that is NaN stays so."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        bound = _splat(builder, context.get_value_type(vector), args[1])
+        return builder.select(builder.fcmp_ordered("<", bound, args[0]), bound, args[0])
+
+    return vector(vector, scalar), code
+
+
+@intrinsic
+def plain_nan(_: Any, vector: Any) -> Any:
+    """The vector with each NaN replaced by the usual one, whose lower bits are zero."""
+
+    def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
+        usual = _filled(context.get_value_type(vector), float("nan"))
+        return builder.select(builder.fcmp_unordered("uno", args[0], args[0]), usual, args[0])
+
+    return vector(vector), code
 
 
 @intrinsic
@@ -329,7 +354,10 @@ def where_positive(_: Any, test: Any, yes: Any, no: Any) -> Any:
 
 @intrinsic
 def scale_by_power(_: Any, vector: Any, rounded: Any) -> Any:
-    """`vector` times 2 to the integer that sits in the low bits of `rounded` (a float32 plus 1.5 * 2^23)."""
+    """`vector` times 2 to the integer that sits in the low bits of `rounded` (a float32 plus 1.5 * 2^23).
+
+    A NaN in both stays NaN if the lower bits of `rounded` are zero (see `plain_nan`).
+    """
 
     def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
         kind = context.get_value_type(vector)
