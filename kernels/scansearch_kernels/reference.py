@@ -28,13 +28,13 @@ def scan_loop(call: ScanCall) -> Tensor:
     """h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t and y_t = C_t h_t + D u_t, one step after another."""
     with torch.autocast(call.u.device.type, enabled=False):
         u, delta, B, C = _gathered(call)
-        A = call.A.to(u.dtype)
+        A, weighted = call.A.to(u.dtype), delta * u
         lives = alive(call.lengths, call.steps, u.device)
         state = u.new_zeros(u.shape[0], A.shape[0], A.shape[1], A.shape[2])
         outputs = []
         for step in range(call.steps):
             decay = torch.exp(kept(delta[:, :, step, :, None] * A, lives[:, step, :, None]))
-            state = decay * state + (delta * u)[:, :, step, :, None] * B[:, :, step, None, :]
+            state = decay * state + weighted[:, :, step, :, None] * B[:, :, step, None, :]
             outputs.append((state * C[:, :, step, None, :]).sum(-1))
         scanned = torch.stack(outputs, dim=2) if outputs else torch.zeros_like(delta)
         return _finished(call, scanned, u)
@@ -44,14 +44,14 @@ def scan_chunked(call: ScanCall, chunk: int = CHUNK) -> Tensor:
     """The same as `scan_loop`; without gradients holds [batch, directions, chunk, dim, states] at a time."""
     with torch.autocast(call.u.device.type, enabled=False):
         u, delta, B, C = _gathered(call)
-        A = call.A.to(u.dtype)
+        A, weighted = call.A.to(u.dtype), delta * u
         lives = alive(call.lengths, call.steps, u.device)
         state = u.new_zeros(u.shape[0], A.shape[0], 1, A.shape[1], A.shape[2])
         outputs = []
         for start in range(0, call.steps, chunk):
             part = slice(start, start + chunk)
             decay = torch.exp(kept(delta[:, :, part, :, None] * A[:, None], lives[:, part, :, None]))
-            inflow = (delta * u)[:, :, part, :, None] * B[:, :, part, None, :]
+            inflow = weighted[:, :, part, :, None] * B[:, :, part, None, :]
             decay, inflow = _prefix_scan(decay, inflow)
             states = inflow + decay * state
             outputs.append((states * C[:, :, part, None, :]).sum(-1))
@@ -95,18 +95,21 @@ def _gathered(call: ScanCall) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dtype = _compute_dtype(call.tensors())
     directions = call.A.shape[0]
     u = rows_in_order(call.u.to(dtype).expand(-1, directions, -1, -1), call.read_order)
+    lives = alive(call.lengths, call.steps, u.device)
     delta = call.delta.to(dtype)
-    if call.delta_weight is not None:
-        delta = torch.einsum("bklr,kdr->bkld", delta, call.delta_weight.to(dtype))
+    if call.delta_weight is not None:  # rows that no step reads do not meet the weight
+        read = rows_to_image(lives[None], call.read_order, delta.shape[2])
+        delta = torch.einsum("bklr,kdr->bkld", kept(delta, read), call.delta_weight.to(dtype))
+        delta = kept(delta, read)
     delta = rows_in_order(delta, call.read_order)
     if call.delta_bias is not None:
         delta = delta + call.delta_bias.to(dtype)[:, None]
+    delta = kept(delta, lives)
     if call.delta_softplus:
         delta = torch.logaddexp(delta, torch.zeros_like(delta))  # F.softplus is cut off at 20
     B = rows_in_order(call.B.to(dtype), call.read_order)
     C = rows_in_order(call.C.to(dtype), call.read_order)
-    lives = alive(call.lengths, call.steps, u.device)
-    return kept(u, lives), kept(delta, lives), kept(B, lives), kept(C, lives)
+    return kept(u, lives), delta, kept(B, lives), kept(C, lives)
 
 
 def _finished(call: ScanCall, scanned: Tensor, u: Tensor) -> Tensor:

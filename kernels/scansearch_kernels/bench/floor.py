@@ -42,10 +42,10 @@ def _steps(address: int) -> None:
     for _ in range(get(p, ROUNDS)):
         for t in range(STEPS):
             delta, inflow = vload(deltas, t * lanes), vload(inflows, t * lanes)
-            h0 = power(delta * A0) * h0 + inflow * get(B, 4 * t)
-            h1 = power(delta * A1) * h1 + inflow * get(B, 4 * t + 1)
-            h2 = power(delta * A2) * h2 + inflow * get(B, 4 * t + 2)
-            h3 = power(delta * A3) * h3 + inflow * get(B, 4 * t + 3)
+            h0 = power(delta * A0, None) * h0 + inflow * get(B, 4 * t)
+            h1 = power(delta * A1, None) * h1 + inflow * get(B, 4 * t + 1)
+            h2 = power(delta * A2, None) * h2 + inflow * get(B, 4 * t + 2)
+            h3 = power(delta * A3, None) * h3 + inflow * get(B, 4 * t + 3)
             result = h0 * get(C, 4 * t) + result
             result = h1 * get(C, 4 * t + 1) + result
             result = h2 * get(C, 4 * t + 2) + result

@@ -33,19 +33,27 @@ _lock = threading.Lock()
 
 # Numba caches functions of a module only, and an entry point needs a plain signature: hence one per precision.
 def scan_forward_single(call: int) -> None:
-    scan_forward(call, SINGLE)
+    scan_forward(call, None, SINGLE)
+
+
+def scan_forward_growing_single(call: int) -> None:
+    scan_forward(call, True, SINGLE)
 
 
 def scan_forward_double(call: int) -> None:
-    scan_forward(call, DOUBLE)
+    scan_forward(call, None, DOUBLE)
 
 
 def scan_backward_single(call: int) -> None:
-    scan_backward(call, SINGLE)
+    scan_backward(call, None, SINGLE)
+
+
+def scan_backward_growing_single(call: int) -> None:
+    scan_backward(call, True, SINGLE)
 
 
 def scan_backward_double(call: int) -> None:
-    scan_backward(call, DOUBLE)
+    scan_backward(call, None, DOUBLE)
 
 
 def conv_forward_single(call: int) -> None:

@@ -32,7 +32,14 @@ def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
     native.sizes(items=batch * tiles * split, split=split, keep=int(keep))
     vectors = 1 + 3 * STRIDE + (2 * states + call.image_length) * TILE
     numbers = (vectors + 1) * LANES[dtype] + 2 * states + 4 * CHUNK
-    _run("scan_forward", native, max(call.image_length, 1), numbers, batch * tiles * split, _work(call))
+    _run(
+        _kernel("scan_forward", call, dtype),
+        native,
+        max(call.image_length, 1),
+        numbers,
+        batch * tiles * split,
+        _work(call),
+    )
     return y.to(call.u.dtype), saved
 
 
@@ -69,7 +76,14 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
     vectors = 1 + STEP_ARRAYS * STRIDE + (2 * even + gates) * TILE + 6 * CHUNK
     numbers = vectors * LANES[dtype] + (2 * CHUNK + 1) * even + rank + rank % 2 + 4 * CHUNK
     if batch:
-        _run("scan_backward", native, max(rows, 1), numbers, slots * groups, 3 * _work(call))
+        _run(
+            _kernel("scan_backward", call, dtype),
+            native,
+            max(rows, 1),
+            numbers,
+            slots * groups,
+            3 * _work(call),
+        )
 
     def parameter(partial: Tensor, like: Tensor | None) -> Tensor | None:
         return None if like is None else partial.sum(0)[..., :dim].to(like.dtype).contiguous()
@@ -195,6 +209,12 @@ def _run(name: str, native: Call, marks: int, numbers: int, items: int, work: in
     team = threads.threads_for(items, work)
     native.scratch(team, marks, numbers)
     threads.run(kernel(name, native.dtype), native.fields.ctypes.data, team)
+
+
+def _kernel(name: str, call: ScanCall, dtype: torch.dtype) -> str:
+    """The kernel for a call: in float32 there is one of its own for exponents delta A that may be positive."""
+    falls = call.delta_softplus and not bool((call.A > 0).any())
+    return name if falls or dtype == torch.float64 else f"{name}_growing"
 
 
 def _work(call: ScanCall) -> int:

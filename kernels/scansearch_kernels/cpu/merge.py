@@ -173,7 +173,9 @@ def sum_backward(call: int, one: Any) -> None:
                 for i in range(0, dim, lanes):
                     summed = summed + vload(dout, i)
                     along = along + (vload(row, i) * vload(factor, i) - mean) * vload(dout, i)
-                level, through = total(summed) * per_dim, total(along) * scale
+                # an infinite gate, which would meet the mean in the definition, is NaN
+                level = total(summed) * per_dim + (fixed(gates, k) - fixed(gates, k))
+                through = total(along) * scale
                 dgate = dgate + through
                 back, outer = through * scale * per_dim, scale * fixed(gates, k)
                 for i in range(0, dim, lanes):

@@ -12,7 +12,6 @@ from scansearch_kernels.cpu.vectors import (
     fixed,
     get,
     off,
-    plain_nan,
     prefetch,
     prefetch_to_write,
     put,
@@ -123,10 +122,10 @@ def load_delta(p: Any, b: int, k: int, row: int, first: int, count: int, scratch
 
 @njit(forceinline=True)
 def positive(p: Any, raw: Any, one: Any) -> Any:
-    """delta itself: through softplus or as it is; a NaN is the usual one, as `power` wants it."""
+    """delta itself: through softplus or as it is."""
     if fixed(p, field.SOFTPLUS) != 0:
-        raw = softplus(raw, one)
-    return plain_nan(raw)
+        return softplus(raw, one)
+    return raw
 
 
 @njit(forceinline=True)

@@ -53,8 +53,8 @@ CHUNK, TILE = field.CHUNK, field.TILE
 
 
 @njit
-def scan_backward(call: int, one: Any) -> None:
-    """Take items of work until none is left. `one` is 1 in the precision of the call."""
+def scan_backward(call: int, grows: Any, one: Any) -> None:
+    """Take items of work until none is left. `one` is 1 in the precision of the call; for `grows` see `power`."""
     p = at(call, INT64)
     thread = grab(off(p, field.NEXT_THREAD))
     scratch = fixed(p, field.SCRATCH) + thread * fixed(p, field.SCRATCH_SIZE)
@@ -68,7 +68,7 @@ def scan_backward(call: int, one: Any) -> None:
         for b in range(slot * batch // slots, (slot + 1) * batch // slots):
             _clear_reduced(p, b, group, one)
             for tile in range(group * tiles // groups, (group + 1) * tiles // groups):
-                _one_tile(p, b, slot, group, tile, scratch, one)
+                _one_tile(p, b, slot, group, tile, scratch, grows, one)
 
 
 @njit
@@ -85,7 +85,7 @@ def _clear_reduced(p: Any, b: int, group: int, one: Any) -> None:
 
 
 @njit
-def _one_tile(p: Any, b: int, slot: int, group: int, tile: int, scratch: int, one: Any) -> None:
+def _one_tile(p: Any, b: int, slot: int, group: int, tile: int, scratch: int, grows: Any, one: Any) -> None:
     """All directions of one batch entry and one tile of channels."""
     lanes = lane_count(one)
     first = tile * TILE * lanes
@@ -119,7 +119,7 @@ def _one_tile(p: Any, b: int, slot: int, group: int, tile: int, scratch: int, on
         du_k = du if shared else off(du, here)
         ddelta_k = off(ddelta, here)
         _one_direction(
-            p, b, k, slot, group, first, count, du_k, ddelta_k, marks, gates, gate_gradients, work, one
+            p, b, k, slot, group, first, count, du_k, ddelta_k, marks, gates, gate_gradients, work, grows, one
         )
         if not shared:
             zero_unmarked(marks, rows, du_k, dim, count, one)
@@ -151,6 +151,7 @@ def _one_direction(
     gates: Any,
     gate_gradients: Any,
     work: Any,
+    grows: Any,
     one: Any,
 ) -> None:
     """The chunks of one order, last to first."""
@@ -220,7 +221,7 @@ def _one_direction(
             for v in range(vectors):
                 left = count - v * lanes
                 unpositive = load_delta(p, b, k, row, first + v * lanes, left, work, one)
-                delta = positive(p, unpositive, one)
+                delta = plain_nan(positive(p, unpositive, one))
                 slope, u, dy, skip = spread(one), zero, zero, zero
                 if fixed(p, field.SOFTPLUS) != 0:
                     slope = sigmoid(unpositive, one)
@@ -262,7 +263,7 @@ def _one_direction(
                     A1, h1 = plain_nan(vload(spot, padded)), vload(kept, padded)
                     again_two(
                         off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
-                        A0, A1, h0, h1, addresses, n, steps, gated, one,
+                        A0, A1, h0, h1, addresses, n, steps, gated, grows, one,
                     )  # fmt: skip
                     _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), 2, left, one)
                     reverse_two(
@@ -274,7 +275,7 @@ def _one_direction(
                 else:
                     again_one(
                         off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
-                        A0, h0, addresses, n, steps, gated, one,
+                        A0, h0, addresses, n, steps, gated, grows, one,
                     )  # fmt: skip
                     _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), 1, left, one)
                     reverse_one(

@@ -47,8 +47,8 @@ CHUNK, TILE = field.CHUNK, field.TILE
 
 
 @njit
-def scan_forward(call: int, one: Any) -> None:
-    """Take items of work until none is left. `one` is 1 in the precision of the call."""
+def scan_forward(call: int, grows: Any, one: Any) -> None:
+    """Take items of work until none is left. `one` is 1 in the precision of the call; for `grows` see `power`."""
     p = at(call, INT64)
     thread = grab(off(p, field.NEXT_THREAD))
     scratch = fixed(p, field.SCRATCH) + thread * fixed(p, field.SCRATCH_SIZE)
@@ -60,11 +60,15 @@ def scan_forward(call: int, one: Any) -> None:
             return
         b, rest = item // (split * tiles), item % (split * tiles)
         part, tile = rest // tiles, rest % tiles
-        _one_tile(p, b, part * directions // split, (part + 1) * directions // split, tile, scratch, one)
+        _one_tile(
+            p, b, part * directions // split, (part + 1) * directions // split, tile, scratch, grows, one
+        )
 
 
 @njit
-def _one_tile(p: Any, b: int, first_k: int, last_k: int, tile: int, scratch: int, one: Any) -> None:
+def _one_tile(
+    p: Any, b: int, first_k: int, last_k: int, tile: int, scratch: int, grows: Any, one: Any
+) -> None:
     """Several directions of one batch entry and one tile of channels."""
     lanes = lane_count(one)
     first = tile * TILE * lanes
@@ -85,13 +89,23 @@ def _one_tile(p: Any, b: int, first_k: int, last_k: int, tile: int, scratch: int
     for k in range(first_k, last_k):
         clear_marks(marks, length)
         image = off(at(fixed(p, field.Y), one), (b * fixed(p, field.DIRECTIONS) + k) * length * dim + first)
-        _one_direction(p, b, k, first, count, image, marks, gates, work, one)
+        _one_direction(p, b, k, first, count, image, marks, gates, work, grows, one)
         zero_unmarked(marks, length, image, dim, count, one)
 
 
 @njit
 def _one_direction(
-    p: Any, b: int, k: int, first: int, count: int, image: Any, marks: Any, gates: Any, work: Any, one: Any
+    p: Any,
+    b: int,
+    k: int,
+    first: int,
+    count: int,
+    image: Any,
+    marks: Any,
+    gates: Any,
+    work: Any,
+    grows: Any,
+    one: Any,
 ) -> None:
     """The recurrence along one order."""
     lanes = lane_count(one)
@@ -145,7 +159,7 @@ def _one_direction(
                 if row >= 0:
                     u = load_row(off(source, v * lanes), left, work, one)
                 place = (v * CHUNK + t) * lanes
-                vstore(deltas, place, delta)
+                vstore(deltas, place, delta)  # a NaN of any bits: the inflow is NaN, whatever the decay is
                 vstore(inflows, place, delta * u)
                 skip = spread(one - one)
                 if fixed(p, field.SKIP) != 0:
@@ -167,13 +181,13 @@ def _one_direction(
                 if n + 4 <= states:
                     forward_four(
                         off(deltas, here), off(inflows, here), off(results, here),
-                        off(decays, spot), off(state, spot), addresses, n, steps, one,
+                        off(decays, spot), off(state, spot), addresses, n, steps, grows, one,
                     )  # fmt: skip
                     n += 4
                 else:
                     forward_one(
                         off(deltas, here), off(inflows, here), off(results, here),
-                        off(decays, spot), off(state, spot), addresses, n, steps, one,
+                        off(decays, spot), off(state, spot), addresses, n, steps, grows, one,
                     )  # fmt: skip
                     n += 1
 

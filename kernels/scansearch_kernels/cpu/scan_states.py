@@ -24,6 +24,7 @@ def forward_four(
     addresses: Any,
     n: int,
     steps: int,
+    grows: Any,
     one: Any,
 ) -> None:
     """Forward of four states, which stay in registers."""
@@ -36,10 +37,10 @@ def forward_four(
         B = off(at(get(addresses, t), one), n)
         C = off(at(get(addresses, CHUNK + t), one), n)
         delta, inflow = vload(deltas, t * lanes), vload(inflows, t * lanes)
-        h0 = power(delta * A0) * h0 + inflow * get(B, 0)
-        h1 = power(delta * A1) * h1 + inflow * get(B, 1)
-        h2 = power(delta * A2) * h2 + inflow * get(B, 2)
-        h3 = power(delta * A3) * h3 + inflow * get(B, 3)
+        h0 = power(delta * A0, grows) * h0 + inflow * get(B, 0)
+        h1 = power(delta * A1, grows) * h1 + inflow * get(B, 1)
+        h2 = power(delta * A2, grows) * h2 + inflow * get(B, 2)
+        h3 = power(delta * A3, grows) * h3 + inflow * get(B, 3)
         result = vload(results, t * lanes) + h0 * get(C, 0)
         result = result + h1 * get(C, 1)
         result = result + h2 * get(C, 2)
@@ -60,6 +61,7 @@ def forward_one(
     addresses: Any,
     n: int,
     steps: int,
+    grows: Any,
     one: Any,
 ) -> None:
     """Forward of one state: what is left of a number that four does not divide."""
@@ -67,7 +69,7 @@ def forward_one(
     A, h = vload(decays, 0), vload(state, 0)
     for t in range(steps):
         inflow = vload(inflows, t * lanes) * get(at(get(addresses, t), one), n)
-        h = power(vload(deltas, t * lanes) * A) * h + inflow
+        h = power(vload(deltas, t * lanes) * A, grows) * h + inflow
         result = vload(results, t * lanes) + h * get(at(get(addresses, CHUNK + t), one), n)
         vstore(results, t * lanes, result)
     vstore(state, 0, h)
@@ -88,6 +90,7 @@ def again_two(
     n: int,
     steps: int,
     gated: bool,
+    grows: Any,
     one: Any,
 ) -> None:
     """Two states forward again from a saved start.
@@ -101,7 +104,7 @@ def again_two(
         place = t * lanes
         B = off(at(get(addresses, t), one), n)
         delta, inflow, dy = vload(deltas, place), vload(inflows, place), vload(outer, place)
-        a0, a1 = power(delta * A0), power(delta * A1)
+        a0, a1 = power(delta * A0, grows), power(delta * A1, grows)
         vstore(tape, place, a0)
         vstore(tape, length + place, a1)
         vstore(tape, 2 * length + place, h0)
@@ -128,6 +131,7 @@ def again_one(
     n: int,
     steps: int,
     gated: bool,
+    grows: Any,
     one: Any,
 ) -> None:
     """`again_two` for the last of an odd number of states; the tape's second halves are left alone."""
@@ -135,7 +139,7 @@ def again_one(
     length = CHUNK * lanes
     for t in range(steps):
         place = t * lanes
-        a = power(vload(deltas, place) * A)
+        a = power(vload(deltas, place) * A, grows)
         vstore(tape, place, a)
         vstore(tape, 2 * length + place, h)
         h = a * h + vload(inflows, place) * get(at(get(addresses, t), one), n)

@@ -38,22 +38,35 @@ _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = (
 )  # fmt: skip
 
 
-def power(x: Any) -> Any:
+def power(x: Any, grows: Any) -> Any:
     """The exponential that decays are made of: 2^x for float32 vectors, e^x for float64 ones.
 
-    In float32 it is 0 from x = -127 down (between -127 and -126 it goes there steadily) and infinite from 128 up. A
-    NaN must be a `plain_nan`.
+    In float32 it is 0 from x = -127 down (between -127 and -126 it goes there steadily), and a NaN must be a
+    `plain_nan`. Where x may be positive, `grows` must be True, and it is infinite from 128 up; None, which is faster
+    by one instruction of fifteen, promises that it never is.
     """
     raise NotImplementedError("only inside Numba")
 
 
-@overload(power, strict=False)
-def _power(x: Any) -> Any:
-    if x.dtype == types.float64:
-        return lambda x: library_exp(x)
+def _bounded(x: Any, grows: Any) -> Any:
+    """x within the exponents of float32."""
+    raise NotImplementedError("only inside Numba")
 
-    def single(x: Any) -> Any:
-        x = vmin(vmax(x, _LOWEST), _HIGHEST)
+
+@overload(_bounded, strict=False)
+def _bounded_of(x: Any, grows: Any) -> Any:
+    if isinstance(grows, types.NoneType):
+        return lambda x, grows: vmax(x, _LOWEST)
+    return lambda x, grows: vmin(vmax(x, _LOWEST), _HIGHEST)
+
+
+@overload(power, strict=False)
+def _power(x: Any, grows: Any) -> Any:
+    if x.dtype == types.float64:
+        return lambda x, grows: library_exp(x)
+
+    def single(x: Any, grows: Any) -> Any:
+        x = _bounded(x, grows)
         rounded = x + _ROUND
         f = x - (rounded - _ROUND)
         value = f * (f * (f * (f * (f * _Q5 + _Q4) + _Q3) + _Q2) + _Q1) + _ONE
@@ -84,7 +97,7 @@ def silu_and_slope(z: Any, one: Any) -> Any:
 def sigmoid(z: Any, one: Any) -> Any:
     """1 / (1 + e^-z), without overflow."""
     z = plain_nan(z)
-    u = power(vabs(z) * (-base_log(one)))
+    u = power(vabs(z) * (-base_log(one)), None)
     upper = one / (one + u)
     return where_positive(z, upper, u * upper)
 
@@ -92,7 +105,7 @@ def sigmoid(z: Any, one: Any) -> Any:
 @njit(forceinline=True)
 def softplus(z: Any, one: Any) -> Any:
     """log(1 + e^z) as max(z, 0) + log1p(e^-|z|). The first keeps a NaN, whatever becomes of it in the second."""
-    return vmax(z, one - one) + _log1p(power(vabs(z) * (-base_log(one))), one)
+    return vmax(z, one - one) + _log1p(power(vabs(z) * (-base_log(one)), None), one)
 
 
 def _log1p(u: Any, one: Any) -> Any:
