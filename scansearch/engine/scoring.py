@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def score_split(
         timed: measure the forward passes, which waits for the device after each.
 
     Raises:
-        RunStopped: no image can be read.
+        RunStopped: no image can be read, or the loss is not finite.
     """
     device = accelerator.device
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
@@ -83,6 +84,10 @@ def score_split(
     count = int(confusion.sum())
     if count == 0:
         raise RunStopped("no image of a split can be read")
+    if not math.isfinite(loss_sum):
+        raise RunStopped(
+            f"the loss on {count} images is {loss_sum}: the outputs of the model are not finite; its weights may not be"
+        )
     return Scores(
         loss=loss_sum / count,
         top1=100 * int(confusion.diagonal().sum()) / count,

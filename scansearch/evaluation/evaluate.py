@@ -80,7 +80,8 @@ def evaluate_model(
     With several processes each scores its share, and all get the sums.
 
     Raises:
-        InputError: logits of another number of classes than the data have. RunStopped: no image can be read.
+        InputError: logits of another number of classes than the data have. RunStopped: no image can be
+            read, or the loss is not finite.
     """
     classes = len(data.classes)
 

@@ -140,7 +140,11 @@ def evolve(
     search = _Search(problem, population, seed, Path(journal) if journal is not None else None)
     while (proposal := search.propose(evaluations)) is not None:
         trial, layers = proposal
-        value = loss(layers)
+        try:
+            value = loss(layers)
+        except RunStopped:
+            search.give_up(trial)
+            raise
         if not math.isfinite(value):
             search.give_up(trial)
             raise RunStopped(f"the loss of sub-network {layers} is {value}")

@@ -101,6 +101,29 @@ def test_a_class_without_images_has_no_accuracy():
     assert json.loads(found.to_json())["per_class"]["none"] is None
 
 
+def test_a_model_with_nan_in_its_weights_has_no_score(genotype, tmp_path, capsys):
+    """Also where a kernel could hide it: in the bias of delta."""
+    for value in (float("nan"), float("inf")):
+        model = genotype.build(num_classes=10, in_chans=1, img_size=8)
+        biases = [tensor for name, tensor in model.named_parameters() if "dt_bias" in name]
+        assert biases
+        with torch.no_grad():
+            biases[0].fill_(value)
+        assert not torch.isfinite(model(torch.rand(2, 1, 8, 8))).any()
+        file = tmp_path / f"{value}.safetensors"
+        save_weights(file, model, genotype, {"img_size": 8}, {})
+        with pytest.raises(SystemExit) as stop:
+            main(
+                ["evaluate", str(file), "--data", "digits", "--out", str(tmp_path / "out"), "--device", "cpu"]
+            )
+        out, err = capsys.readouterr()
+        assert stop.value.code == 1
+        assert "the loss on 360 images is nan" in err
+        assert err.count("\n") == 1
+        assert "top-1" not in out
+        assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
 def test_an_evaluation_survives_its_json():
     data = made_data(16)
     found = evaluate_model(lambda x: torch.zeros(len(x), 4), data, make_accelerator("cpu", "no"))

@@ -218,6 +218,16 @@ def test_a_loss_that_is_not_finite_stops_with_one_line():
         evolve(CANDIDATES, lambda layers: float("nan"), k=1, evaluations=4)
 
 
+def test_a_genotype_whose_scoring_stopped_is_not_claimed_for_ever(tmp_path):
+    def stopping(layers):
+        raise RunStopped("made so")
+
+    options = {"k": 1, "evaluations": 16, "journal": tmp_path / "journal"}
+    with pytest.raises(RunStopped, match="made so"):
+        evolve(CANDIDATES, stopping, **options)
+    assert len(evolve(CANDIDATES, lambda layers: 1.0, **options).scored) == 16
+
+
 # --- as a selection of a run, and as a command ---
 
 QUICK = [
