@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -204,6 +205,10 @@ class LocalVim(ScanBackbone):
             }
             for index, (scale, width) in enumerate(zip(SCALES, WIDTHS, strict=True))
         ]
+
+    def mixer_grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        grid = (math.ceil(height / self.patch_size), math.ceil(width / self.patch_size))
+        return [grid] * len(self.layers)
 
     def _position_embedding(self, grid: tuple[int, int]) -> Tensor | None:
         table = self.pos_embed
