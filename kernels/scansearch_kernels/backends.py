@@ -14,8 +14,8 @@ import torch
 
 MODULES = {
     "reference": "scansearch_kernels.reference",
-    "cpu": "scansearch_kernels.cpu",
-    "cuda": "scansearch_kernels.gpu",
+    "cpu": "scansearch_kernels.cpu.backend",
+    "cuda": "scansearch_kernels.gpu.backend",
     "mamba_ssm": "scansearch_kernels.mamba_backend",
 }
 DEFAULTS = {"cpu": "cpu", "cuda": "cuda"}

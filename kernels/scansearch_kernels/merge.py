@@ -17,7 +17,7 @@ EPSILON = 1e-5
 
 # By backend: a module with means_forward, means_backward, sum_forward and sum_backward, and `serves`, which says
 # whether it has kernels for these tensors.
-FUSED = {"cpu": "scansearch_kernels.cpu_merge_run", "cuda": "scansearch_kernels.gpu_merge"}
+FUSED = {"cpu": "scansearch_kernels.cpu.merge_launch", "cuda": "scansearch_kernels.gpu.merge"}
 
 
 def branch_means(y: Tensor) -> Tensor:

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from scansearch_kernels.validation import ConvCall, ScanCall
+from scansearch_kernels.calls import ConvCall, ScanCall
 
 saved_shapes: dict[str, Callable[[ScanCall], tuple[int, ...]]] = {}
 SCAN_INPUTS = ("u", "delta", "delta_weight", "A", "B", "C", "D", "z", "delta_bias")
 CONV_INPUTS = ("x", "weight", "bias")
 
 
-@torch.library.custom_op("scansearch::selective_scan", mutates_args=(), device_types="meta")
+@torch.library.custom_op("scansearch::selective_scan", mutates_args=(), device_types=())
 def scan(
     u: Tensor,
     delta: Tensor,
@@ -48,7 +48,7 @@ def scan(
     raise NotImplementedError("no kernel on this device")
 
 
-@torch.library.custom_op("scansearch::selective_scan_backward", mutates_args=(), device_types="meta")
+@torch.library.custom_op("scansearch::selective_scan_backward", mutates_args=(), device_types=())
 def scan_backward(
     dy: Tensor,
     saved: Tensor,
@@ -72,7 +72,7 @@ def scan_backward(
     raise NotImplementedError("no kernel on this device")
 
 
-@torch.library.custom_op("scansearch::causal_conv", mutates_args=(), device_types="meta")
+@torch.library.custom_op("scansearch::causal_conv", mutates_args=(), device_types=())
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -85,7 +85,7 @@ def conv(
     raise NotImplementedError("no kernel on this device")
 
 
-@torch.library.custom_op("scansearch::causal_conv_backward", mutates_args=(), device_types="meta")
+@torch.library.custom_op("scansearch::causal_conv_backward", mutates_args=(), device_types=())
 def conv_backward(
     dy: Tensor,
     x: Tensor,

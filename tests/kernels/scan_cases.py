@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from scansearch_kernels import selective_scan
-from scansearch_kernels.validation import ScanCall, check_scan
+from scansearch_kernels.calls import ScanCall, check_scan
 from torch import Tensor
 
 

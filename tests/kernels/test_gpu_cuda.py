@@ -9,7 +9,7 @@ from kernels.gpu_checks import causal_conv, compare, conv_arguments, selective_s
 from kernels.merge_checks import KINDS, compare_means, compare_sum, drawn
 from kernels.scan_cases import CASES, ScanCase, random_order
 from scansearch_kernels import merge, ops
-from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
+from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES, LayerSize
 
 DEVICE = "cuda"
 pytestmark = [
@@ -120,13 +120,13 @@ def test_registered_operation_passes_torchs_checks() -> None:
     arguments = moved(ScanCase(rank=2, dtype=torch.float32, read="order").arguments()[0])
     leaves = [tensor.requires_grad_() for tensor in tensors_of(arguments).values()]
     assert leaves
-    from scansearch_kernels import validation
+    from scansearch_kernels import calls
 
     names = (
         "u", "delta", "A", "B", "C", "D", "z", "delta_bias", "delta_softplus", "read_order", "write_order",
         "lengths", "image_length",
     )  # fmt: skip
-    call = validation.check_scan(*(arguments.get(name) for name in names))
+    call = calls.check_scan(*(arguments.get(name) for name in names))
     torch.library.opcheck(ops.scan, (*ops.flat(call), True))
 
 

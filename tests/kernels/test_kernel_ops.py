@@ -1,14 +1,14 @@
 """The registered operations: torch's own checks, derivatives, FLOPs, compilation, autocast."""
 
 import pytest
-import scansearch_kernels.cpu
+import scansearch_kernels.cpu.backend
 import torch
 from scan_cases import CASES, ScanCase, check, gradients
 from scansearch_kernels import causal_conv, ops, selective_scan
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-assert scansearch_kernels.cpu  # registers its kernels
+assert scansearch_kernels.cpu.backend  # registers its kernels
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

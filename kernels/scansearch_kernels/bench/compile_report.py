@@ -1,6 +1,6 @@
 """Compiles the GPU kernels without a GPU and says what each variant costs: registers, spills, shared memory.
 
-Run as `python -m scansearch_kernels.compile_report [--arch 90] [--json]`. The variants are those that training
+Run as `python -m scansearch_kernels.bench --compile-only [--arch 90] [--json]`. The variants are those that training
 and inference of the published models launch, in large batches and for one image.
 """
 
@@ -22,9 +22,11 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from scansearch_kernels import gpu_conv, gpu_merge, gpu_plan
-from scansearch_kernels.gpu_launch import Launch
-from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
+from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES, LayerSize
+from scansearch_kernels.gpu import conv as gpu_conv
+from scansearch_kernels.gpu import merge as gpu_merge
+from scansearch_kernels.gpu import plan as gpu_plan
+from scansearch_kernels.gpu.launch import Launch
 
 POINTERS = {
     torch.float64: "*fp64",
@@ -210,7 +212,3 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     found = report(options.arch)
     print(json.dumps(found, indent=1) if options.json else table(found))
-
-
-if __name__ == "__main__":
-    main()

@@ -9,8 +9,8 @@ from typing import Any
 
 from numba import njit
 
-from scansearch_kernels import cpu_layout as field
-from scansearch_kernels.cpu_rows import (
+from scansearch_kernels.cpu import layout as field
+from scansearch_kernels.cpu.rows import (
     INT8,
     INT64,
     MARKED,
@@ -26,9 +26,9 @@ from scansearch_kernels.cpu_rows import (
     tensor_row,
     zero_unmarked,
 )
-from scansearch_kernels.cpu_scan_states import forward_four, forward_one
-from scansearch_kernels.vector_math import lane_count, silu_and_slope
-from scansearch_kernels.vectors import (
+from scansearch_kernels.cpu.scan_states import forward_four, forward_one
+from scansearch_kernels.cpu.vector_math import lane_count, silu_and_slope
+from scansearch_kernels.cpu.vectors import (
     address,
     at,
     fixed,

@@ -10,19 +10,23 @@ import torch
 import triton
 from torch import Tensor
 
-from scansearch_kernels import gpu_conv, gpu_plan, ops
-from scansearch_kernels.validation import ConvCall, ScanCall, check_order
+from scansearch_kernels import ops
+from scansearch_kernels.calls import ConvCall, ScanCall, check_order
+from scansearch_kernels.gpu import conv, plan
+from scansearch_kernels.gpu.launch import interpreted
+
+OLDEST_TRITON = (3, 4)  # the first with `triton.knobs` and with all of the language that the kernels use
 
 
 def available() -> None:
-    """Raise RuntimeError unless there is a CUDA device, or the interpreter stands in for one."""
+    """Raise RuntimeError if Triton is too old, or there is neither a CUDA device nor the interpreter."""
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        raise RuntimeError(
+            f"it needs Triton {oldest} or newer (torch 2.8 brings it), found {triton.__version__}"
+        )
     if not interpreted() and not torch.cuda.is_available():
         raise RuntimeError("it needs a CUDA device (or TRITON_INTERPRET=1, which is for testing only)")
-
-
-def interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, on CPU tensors."""
-    return bool(triton.knobs.runtime.interpret)
 
 
 def selective_scan(call: ScanCall) -> Tensor:
@@ -58,7 +62,7 @@ def _checked(call: ScanCall) -> ScanCall:
 
 def _scan(*arguments: Any) -> tuple[Tensor, Tensor]:
     call, keep = _checked(ops.scan_call(*arguments[:15])), arguments[15]
-    launches, y, saved = gpu_plan.plan_forward(call, keep)
+    launches, y, saved = plan.plan_forward(call, keep)
     if y.numel():
         for launch in launches:
             launch.run()
@@ -74,14 +78,14 @@ def _scan_backward(dy: Tensor, saved: Tensor, *arguments: Any) -> list[Tensor]:
             ops.SCAN_INPUTS,
             dy,
         )
-    launches, partial, _ = gpu_plan.plan_backward(call, saved, dy)
+    launches, partial, _ = plan.plan_backward(call, saved, dy)
     for launch in launches:
         launch.run()
-    return ops.present(gpu_plan.finish(call, partial), ops.SCAN_INPUTS, dy)
+    return ops.present(plan.finish(call, partial), ops.SCAN_INPUTS, dy)
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> Tensor:
-    launches, y = gpu_conv.plan_forward(_conv_call(x, weight, bias, read_order, lengths, steps))
+    launches, y = conv.plan_forward(_conv_call(x, weight, bias, read_order, lengths, steps))
     for launch in launches:
         launch.run()
     return y
@@ -91,10 +95,10 @@ def _conv_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int
 ) -> list[Tensor]:
     call = _conv_call(x, weight, bias, read_order, lengths, steps)
-    launches, partial = gpu_conv.plan_backward(call, dy)
+    launches, partial = conv.plan_backward(call, dy)
     for launch in launches:
         launch.run()
-    return ops.present(gpu_conv.finish(call, partial), ops.CONV_INPUTS, dy)
+    return ops.present(conv.finish(call, partial), ops.CONV_INPUTS, dy)
 
 
 def _conv_call(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> ConvCall:
@@ -114,7 +118,7 @@ def register(device: str) -> None:
     ops.scan_backward.register_kernel(device)(_scan_backward)
     ops.conv.register_kernel(device)(_conv)
     ops.conv_backward.register_kernel(device)(_conv_backward)
-    ops.saved_shapes[device] = gpu_plan.saved_shape
+    ops.saved_shapes[device] = plan.saved_shape
 
 
 register("cuda")

@@ -13,8 +13,7 @@ and reduced by a second kernel; sums over directions and batch are left to torch
 
 import triton.language as tl
 
-from scansearch_kernels.gpu_launch import kernel
-from scansearch_kernels.gpu_math import (
+from scansearch_kernels.gpu.device_math import (
     LN2,
     channel_sums,
     gathered,
@@ -26,6 +25,7 @@ from scansearch_kernels.gpu_math import (
     stacked,
     visited,
 )
+from scansearch_kernels.gpu.launch import kernel
 
 STEPS = tl.constexpr(16)
 GROUP = tl.constexpr(2)
@@ -168,7 +168,7 @@ def scan_backward(
     du += lane * rows_total * dim
     ddelta += lane * rows_total * dim
     dz += lane * positions * dim
-    C_part = tiles * batches * directions * STATES * steps
+    C_part = tiles.to(tl.int64) * batches * directions * STATES * steps
     dBC += (tile * batches * directions + lane) * STATES * steps
     if HAS_BIAS:
         shift = tl.load(bias + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from scansearch_kernels import selective_scan
-from scansearch_kernels.bench_cases import Size, arguments
+from scansearch_kernels.bench.cases import Size, arguments
 
 CALLS = 3  # of each Python thread in a round
 

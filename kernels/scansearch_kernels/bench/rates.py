@@ -3,16 +3,14 @@
 # Device code is Triton's dialect of Python.
 # mypy: disable-error-code="no-untyped-def"
 
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from scansearch_kernels.gpu_launch import Launch
+from scansearch_kernels.bench.timing import milliseconds
+from scansearch_kernels.gpu.launch import Launch
 
 ELEMENTS = tl.constexpr(1024)
 
@@ -31,26 +29,6 @@ def busy_launch(device: str, programs: int, rounds: int, exponentials: bool) -> 
     result = torch.empty(programs * ELEMENTS.value, device=device)
     arguments: dict[str, Any] = {"result": result, "rounds": rounds}
     return Launch(busy, programs, arguments, {"EXPONENTIALS": exponentials}, warps=4)
-
-
-def milliseconds(function: Callable[[], Any], device: str, repeats: int = 20, warmup: int = 3) -> float:
-    """Median time of a call: by device events on CUDA, by the clock elsewhere."""
-    for _ in range(warmup):
-        function()
-    times = []
-    for _ in range(repeats):
-        if device.startswith("cuda"):
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
-            function()
-            end.record()
-            end.synchronize()
-            times.append(float(start.elapsed_time(end)))
-        else:
-            began = time.perf_counter()
-            function()
-            times.append(1e3 * (time.perf_counter() - began))
-    return statistics.median(times)
 
 
 def rates(device: str, quick: bool = False) -> dict[str, float]:

@@ -10,7 +10,7 @@ def instruction_set() -> str:
     """AVX-512, AVX2 or SSE, read off the code that Numba makes of a vector addition; elsewhere the processor."""
     from numba import cfunc, types
 
-    from scansearch_kernels.vectors import at, vload, vstore
+    from scansearch_kernels.cpu.vectors import at, vload, vstore
 
     if platform.machine() not in ("x86_64", "AMD64"):
         return platform.machine()

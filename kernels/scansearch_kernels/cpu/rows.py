@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from scansearch_kernels import cpu_layout as field
-from scansearch_kernels.vector_math import lane_count, softplus
-from scansearch_kernels.vectors import (
+from scansearch_kernels.cpu import layout as field
+from scansearch_kernels.cpu.vector_math import lane_count, softplus
+from scansearch_kernels.cpu.vectors import (
     at,
     fixed,
     get,

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numba import cfunc, njit, types
 
-from scansearch_kernels import threads
-from scansearch_kernels.vector_math import lane_count, power
-from scansearch_kernels.vectors import at, get, grab, off, spread, vload, vstore
+from scansearch_kernels.cpu import threads
+from scansearch_kernels.cpu.vector_math import lane_count, power
+from scansearch_kernels.cpu.vectors import at, get, grab, off, spread, vload, vstore
 
 COUNTER, ITEMS, DATA, SIZE, ROUNDS = range(5)
 STEPS, STATES, CHAINS = 16, 4, 12

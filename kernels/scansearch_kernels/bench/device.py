@@ -1,6 +1,6 @@
 """Times scan and merge at the published sizes on one device, beside its floor and what a user would run instead.
 
-Run as `python -m scansearch_kernels.device_bench [--device cuda] [--json]`. Floors come from rates measured in
+Run as `python -m scansearch_kernels.bench device [--device cuda] [--json]`. Floors come from rates measured in
 the same run. Before a size is timed its result is compared with the reference on one image; a wrong kernel
 gets no time.
 """
@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scansearch_kernels import available_backends, gpu_rates, selective_scan
-from scansearch_kernels.gpu_rates import milliseconds
-from scansearch_kernels.merge_bench import merge_times
-from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
+from scansearch_kernels import available_backends, selective_scan
+from scansearch_kernels.bench import rates as device_rates
+from scansearch_kernels.bench.merge import merge_times
+from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES, LayerSize
+from scansearch_kernels.bench.timing import milliseconds
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 TOLERANCE = {torch.bfloat16: 3e-2, torch.float16: 5e-3, torch.float32: 1e-4}
@@ -141,7 +142,7 @@ def bench(
     `reference` is timed at `baseline_batch` images and scaled: it keeps every state. `tell` hears of progress.
     """
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    measured = gpu_rates.rates(device, quick)
+    measured = device_rates.rates(device, quick)
     rows: list[dict[str, Any]] = []
     for size in sizes:
         row: dict[str, Any] = {"size": size.name, "batch": batch, "dtype": str(dtype).removeprefix("torch.")}
@@ -187,8 +188,8 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=128)
@@ -204,7 +205,4 @@ def main(arguments: list[str] | None = None) -> None:
     found = bench(options.device, options.batch, DTYPES[options.dtype], sizes, options.repeats, tell=tell)
     if options.json:
         print(json.dumps(found, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+    return 0

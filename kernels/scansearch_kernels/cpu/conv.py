@@ -8,10 +8,10 @@ from typing import Any
 
 from numba import njit
 
-from scansearch_kernels import cpu_layout as field
-from scansearch_kernels.cpu_rows import INT64, fill, load_row, row_at, store_row, tensor_row, zero_row
-from scansearch_kernels.vector_math import lane_count, silu_and_slope
-from scansearch_kernels.vectors import at, fixed, grab, off, spread, vload, vstore
+from scansearch_kernels.cpu import layout as field
+from scansearch_kernels.cpu.rows import INT64, fill, load_row, row_at, store_row, tensor_row, zero_row
+from scansearch_kernels.cpu.vector_math import lane_count, silu_and_slope
+from scansearch_kernels.cpu.vectors import at, fixed, grab, off, spread, vload, vstore
 
 
 @njit

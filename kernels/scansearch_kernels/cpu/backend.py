@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from scansearch_kernels import ops
-from scansearch_kernels.validation import ConvCall, ScanCall, check_order
+from scansearch_kernels.calls import ConvCall, ScanCall, check_order
 
 
 def available() -> None:
@@ -34,7 +34,7 @@ def _on_cpu(tensor: Tensor) -> None:
 
 
 def _native() -> Any:
-    return importlib.import_module("scansearch_kernels.cpu_run")
+    return importlib.import_module("scansearch_kernels.cpu.launch")
 
 
 def _checked(call: ScanCall) -> ScanCall:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from scansearch_kernels import merge
-from scansearch_kernels.gpu_rates import milliseconds
-from scansearch_kernels.published_sizes import LayerSize
+from scansearch_kernels.bench.published_sizes import LayerSize
+from scansearch_kernels.bench.timing import milliseconds
 
 Form = tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor | None, Tensor | None], Tensor]]
 FUSED: Form = (merge.branch_means, merge.branch_sum)

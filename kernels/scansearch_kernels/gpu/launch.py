@@ -15,6 +15,11 @@ from torch import Tensor
 LIMIT = 2**31
 
 
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on CPU tensors."""
+    return bool(triton.knobs.runtime.interpret)
+
+
 def kernel(function: Callable[..., None]) -> Any:
     """`triton.jit` without specialising on values: one compiled kernel per dtypes and constants.
 

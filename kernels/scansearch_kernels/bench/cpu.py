@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from scansearch_kernels import selective_scan
-from scansearch_kernels.bench_cases import SIZES, Size, arguments, check_accuracy
-from scansearch_kernels.bench_threads import line, threads_ms
-from scansearch_kernels.floor import Floor, processor
-from scansearch_kernels.hardware import instruction_set
+from scansearch_kernels.bench.cases import SIZES, Size, arguments, check_accuracy
+from scansearch_kernels.bench.floor import Floor, processor
+from scansearch_kernels.bench.hardware import instruction_set
+from scansearch_kernels.bench.threads import line, threads_ms
+from scansearch_kernels.calls import check_scan
+from scansearch_kernels.cpu.threads import openmp_in_use
 from scansearch_kernels.reference import scan_loop
-from scansearch_kernels.threads import openmp_in_use
-from scansearch_kernels.validation import check_scan
 
 PASSES = ("forward", "forward+backward")
 OUTPUT_LIMIT, GRADIENT_LIMIT = 2e-6, 1e-5
@@ -252,12 +252,6 @@ def _resident(entry: str) -> int:
 
 def main(arguments_: list[str] | None = None) -> int:
     """Command line of the benchmark; returns the exit code (1 if any ratio was refused)."""
-    given = sys.argv[1:] if arguments_ is None else arguments_
-    if "--compile-only" in given:
-        from scansearch_kernels import compile_report
-
-        compile_report.main([entry for entry in given if entry != "--compile-only"])
-        return 0
     parser = argparse.ArgumentParser(prog="python -m scansearch_kernels.bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("kernels", help="time the CPU kernels against this machine's floor")
@@ -284,7 +278,3 @@ def main(arguments_: list[str] | None = None) -> int:
     )
     print(json.dumps(rows, indent=1) if options.json else table(rows))
     return int(any(row["refused"] for row in rows))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

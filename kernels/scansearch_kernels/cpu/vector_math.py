@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from scansearch_kernels.vectors import (
+from scansearch_kernels.cpu.vectors import (
     LANES,
     library_exp,
     scale_by_power,

@@ -7,9 +7,9 @@ from typing import Any
 
 from numba import njit
 
-from scansearch_kernels import cpu_layout as field
-from scansearch_kernels.vector_math import lane_count, power
-from scansearch_kernels.vectors import at, get, off, vload, vstore
+from scansearch_kernels.cpu import layout as field
+from scansearch_kernels.cpu.vector_math import lane_count, power
+from scansearch_kernels.cpu.vectors import at, get, off, vload, vstore
 
 CHUNK = field.CHUNK
 

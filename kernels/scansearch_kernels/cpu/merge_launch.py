@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scansearch_kernels import threads
-from scansearch_kernels.cpu_layout import LANES
+from scansearch_kernels.cpu import threads
+from scansearch_kernels.cpu.layout import LANES
 
 EPSILON = 1e-5
 ITEMS = 32  # pieces that work is cut into where the shapes allow
@@ -82,7 +82,7 @@ def _run(
     parts: int = 1,
     **outputs: Tensor,
 ) -> None:
-    from scansearch_kernels import cpu_merge
+    from scansearch_kernels.cpu import merge as cpu_merge
 
     _, directions, length, dim = y.shape
     numbers = torch.ones(cpu_merge.ONES + dim, dtype=y.dtype)
@@ -99,12 +99,13 @@ def _run(
 
 
 def _native(name: str, dtype: torch.dtype) -> int:
-    from scansearch_kernels import compiled, cpu_merge
+    from scansearch_kernels.cpu import compiled
+    from scansearch_kernels.cpu import merge as cpu_merge
 
     full = f"{name}_{'double' if dtype == torch.float64 else 'single'}"
     if full not in _compiled:
         with _lock:
             if full not in _compiled:
-                _compiled[full] = compiled._compile(getattr(cpu_merge, full))
+                _compiled[full] = compiled.compile_kept(getattr(cpu_merge, full))
     address: int = _compiled[full].address
     return address

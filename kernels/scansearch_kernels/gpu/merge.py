@@ -17,8 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from scansearch_kernels import gpu_launch
-from scansearch_kernels.gpu_launch import Launch
+from scansearch_kernels.gpu.launch import LIMIT, Launch, addressable, compute_dtype, interpreted, triton_dtype
 
 EPSILON = tl.constexpr(1e-5)
 WIDEST = 8192  # channels that the registers of one program hold
@@ -203,7 +202,7 @@ class Plan:
         """A launch of `function` with those of the shared arguments and constants that it takes."""
         constants = {
             "ROWS": self.rows, "TILE": self.tile, "STRIP": strip,
-            "COMPUTE": gpu_launch.triton_dtype(self.compute),
+            "COMPUTE": triton_dtype(self.compute),
             "HAS_CHANNEL": self.channel is not None, "HAS_GATES": self.gates is not None,
         }  # fmt: skip
         names = set(function.arg_names)
@@ -218,20 +217,18 @@ class Plan:
 
 def serves(y: Tensor, channel: Tensor | None, gates: Tensor | None) -> bool:
     """Whether the kernels take these tensors: any float dtypes, up to 8,192 channels."""
-    from scansearch_kernels import gpu
-
     return (
-        y.device.type == ("cpu" if gpu.interpreted() else "cuda")
+        y.device.type == ("cpu" if interpreted() else "cuda")
         and all(part is None or part.dtype in TYPES for part in (y, channel, gates))
         and y.shape[3] <= WIDEST
-        and y.shape[2] * y.shape[3] < gpu_launch.LIMIT
+        and y.shape[2] * y.shape[3] < LIMIT
     )
 
 
 def make_plan(y: Tensor, channel: Tensor | None = None, gates: Tensor | None = None) -> Plan:
     """Strides and sizes: 512 channels to a warp, of several rows where rows are short."""
     _, directions, length, dim = y.shape
-    y = gpu_launch.addressable(y.detach())
+    y = addressable(y.detach())
     channel = None if channel is None else channel.detach().contiguous()
     gates = None if gates is None else gates.detach().contiguous()
     given = [part for part in (y, channel, gates) if part is not None]
@@ -242,7 +239,7 @@ def make_plan(y: Tensor, channel: Tensor | None = None, gates: Tensor | None = N
     }  # fmt: skip
     tile = max(16, triton.next_power_of_2(dim))
     rows = max(1, 512 // tile)
-    return Plan(y, channel, gates, gpu_launch.compute_dtype(given), arguments, tile, rows)
+    return Plan(y, channel, gates, compute_dtype(given), arguments, tile, rows)
 
 
 def plan_means_forward(y: Tensor) -> tuple[Launch, Tensor]:
@@ -276,7 +273,7 @@ def plan_sum_backward(
     plan = make_plan(y, channel, gates)
     batch, directions, _, dim = y.shape
     strips = plan.strips(SUMMED_STRIP)
-    dout = gpu_launch.addressable(dout)
+    dout = addressable(dout)
     dy = torch.empty(y.shape, dtype=y.dtype, device=y.device)
     dchannel = plan.partial(batch, strips, directions, 0 if channel is None else dim)
     dgates = plan.partial(batch, strips, directions, 0 if gates is None else 1)

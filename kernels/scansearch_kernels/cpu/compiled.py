@@ -22,13 +22,12 @@ import torch
 from numba import cfunc, types
 from numba.core import config
 
-from scansearch_kernels.cpu_conv import conv_backward, conv_forward
-from scansearch_kernels.cpu_scan_backward import scan_backward
-from scansearch_kernels.cpu_scan_forward import scan_forward
+from scansearch_kernels.cpu.conv import conv_backward, conv_forward
+from scansearch_kernels.cpu.scan_backward import scan_backward
+from scansearch_kernels.cpu.scan_forward import scan_forward
 
 SINGLE, DOUBLE = np.float32(1), np.float64(1)
 KEPT_VERSIONS = 2
-SOURCES = ("compiled.py", "cpu_conv.py", "cpu_layout.py", "cpu_rows.py", "cpu_scan_*.py", "vector*.py")
 _lock = threading.Lock()
 
 
@@ -74,12 +73,13 @@ def kernel(name: str, dtype: torch.dtype) -> int:
     if full not in _compiled:
         with _lock:
             if full not in _compiled:
-                _compiled[full] = _compile(globals()[full])
+                _compiled[full] = compile_kept(globals()[full])
     address: int = _compiled[full].address
     return address
 
 
-def _compile(function: Callable[[int], None]) -> Any:
+def compile_kept(function: Callable[[int], None]) -> Any:
+    """A native function of `function`, from the disk's cache or kept there."""
     folder = cache_folder()
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder or "")
@@ -118,9 +118,8 @@ def cache_folder() -> Path | None:
 def _version() -> str:
     """Digest of the kernels' source and of Numba's version."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for pattern in SOURCES:
-        for path in sorted(Path(__file__).parent.glob(pattern)):
-            digest.update(path.read_bytes())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -13,8 +13,7 @@ delta, the second chains them, the third is the ordinary forward from known stat
 
 import triton.language as tl
 
-from scansearch_kernels.gpu_launch import kernel
-from scansearch_kernels.gpu_math import (
+from scansearch_kernels.gpu.device_math import (
     gathered,
     project,
     reached,
@@ -24,6 +23,7 @@ from scansearch_kernels.gpu_math import (
     stacked,
     visited,
 )
+from scansearch_kernels.gpu.launch import kernel
 
 STEPS = tl.constexpr(16)  # steps per projection of low-rank delta: the smallest matrix product
 GROUP = tl.constexpr(2)  # steps whose rows are loaded together

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scansearch_kernels.validation import ConvCall, ScanCall
+from scansearch_kernels.calls import ConvCall, ScanCall
 
 
 @dataclass(frozen=True)

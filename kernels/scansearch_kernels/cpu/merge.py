@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from scansearch_kernels.cpu_rows import INT64
-from scansearch_kernels.vector_math import lane_count
-from scansearch_kernels.vectors import at, fixed, grab, off, put, spread, total, vload, vstore
+from scansearch_kernels.cpu.rows import INT64
+from scansearch_kernels.cpu.vector_math import lane_count
+from scansearch_kernels.cpu.vectors import at, fixed, grab, off, put, spread, total, vload, vstore
 
 # One int64 each: a counter, sizes, and addresses (0 where a tensor is absent).
 (

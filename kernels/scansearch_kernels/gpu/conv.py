@@ -15,10 +15,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from scansearch_kernels import gpu_launch
-from scansearch_kernels.gpu_launch import Launch
-from scansearch_kernels.gpu_math import reached, sigmoid, visited
-from scansearch_kernels.validation import ConvCall
+from scansearch_kernels.calls import ConvCall
+from scansearch_kernels.gpu.device_math import reached, sigmoid, visited
+from scansearch_kernels.gpu.launch import (
+    Launch,
+    addressable,
+    check_extent,
+    compute_dtype,
+    lengths_on,
+    triton_dtype,
+)
 
 STEPS = tl.constexpr(16)
 
@@ -150,7 +156,7 @@ def conv_backward_rows(
 def inverse_order(call: ConvCall) -> Tensor:
     """int32 [directions, rows]: the step, below each direction's length, at which a row is visited, or -1."""
     directions, rows, device = call.weight.shape[0], call.x.shape[1], call.x.device
-    ends = gpu_launch.lengths_on(call.lengths, device)[:, None]
+    ends = lengths_on(call.lengths, device)[:, None]
     steps = torch.arange(call.steps, dtype=torch.int32, device=device).expand(directions, -1)
     order = steps if call.read_order is None else call.read_order
     target = torch.where((order >= 0) & (steps < ends), order, rows).long()
@@ -161,9 +167,9 @@ def inverse_order(call: ConvCall) -> Tensor:
 def _arguments(call: ConvCall) -> tuple[dict[str, Tensor | int], dict[str, Any], int]:
     """Arguments by name, constants, and the number of channel tiles."""
     directions, dim, width = call.weight.shape
-    gpu_launch.check_extent(max(call.x.shape[1], call.steps), dim)
-    x = gpu_launch.addressable(call.x)
-    lengths = gpu_launch.lengths_on(call.lengths, x.device)
+    check_extent(max(call.x.shape[1], call.steps), dim)
+    x = addressable(call.x)
+    lengths = lengths_on(call.lengths, x.device)
     tile = min(128, max(32, triton.next_power_of_2(dim)))
     arguments: dict[str, Tensor | int] = {
         "x": x, "weight": call.weight.contiguous(),
@@ -174,7 +180,7 @@ def _arguments(call: ConvCall) -> tuple[dict[str, Tensor | int], dict[str, Any],
     }  # fmt: skip
     constants = {
         "WIDTH": width, "HAS_BIAS": call.bias is not None, "HAS_READ": call.read_order is not None,
-        "TILE": tile, "COMPUTE": gpu_launch.triton_dtype(gpu_launch.compute_dtype(call.tensors())),
+        "TILE": tile, "COMPUTE": triton_dtype(compute_dtype(call.tensors())),
     }  # fmt: skip
     return arguments, constants, -(-dim // tile)
 
@@ -206,8 +212,8 @@ def plan_backward(call: ConvCall, dy: Tensor) -> tuple[list[Launch], dict[str, T
     arguments, constants, tiles = _arguments(call)
     batch, rows = call.x.shape[:2]
     directions, dim, width = call.weight.shape
-    dy = gpu_launch.addressable(dy)
-    compute = gpu_launch.compute_dtype(call.tensors())
+    dy = addressable(dy)
+    compute = compute_dtype(call.tensors())
     parts = -(-call.steps // STEPS.value)
 
     def empty(*shape: int) -> Tensor:

@@ -8,17 +8,25 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from scansearch_kernels import gpu_launch
-from scansearch_kernels.gpu_backward import (
+from scansearch_kernels.calls import ScanCall
+from scansearch_kernels.gpu.launch import (
+    Launch,
+    addressable,
+    check_extent,
+    compute_dtype,
+    covers,
+    lengths_on,
+    output,
+    triton_dtype,
+)
+from scansearch_kernels.gpu.scan_backward import (
     CHUNK,
     TIMES,
     reduce_tiles,
     scan_adjoint_summary,
     scan_backward,
 )
-from scansearch_kernels.gpu_forward import STEPS, chain_segments, scan_forward
-from scansearch_kernels.gpu_launch import Launch
-from scansearch_kernels.validation import ScanCall
+from scansearch_kernels.gpu.scan_forward import STEPS, chain_segments, scan_forward
 
 LOG2E = 1.4426950408889634
 
@@ -89,8 +97,8 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     """Strides, dummies for absent tensors, constants and sizes of a call."""
     directions, dim, states = call.A.shape
     batch, blocks = call.u.shape[0], max(1, -(-call.steps // tuning.block))
-    gpu_launch.check_extent(max(call.u.shape[2], call.image_length, call.steps), dim)
-    compute = gpu_launch.compute_dtype(call.tensors())
+    check_extent(max(call.u.shape[2], call.image_length, call.steps), dim)
+    compute = compute_dtype(call.tensors())
     rank = 0 if call.delta_weight is None else call.delta_weight.shape[2]
     states_pad = max(2, triton.next_power_of_2(states))
     widest = 64 if states_pad <= 16 else 32
@@ -100,12 +108,12 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     segment_blocks = -(-blocks // segments)
     segments = -(-blocks // segment_blocks)
 
-    u, delta = gpu_launch.addressable(call.u), gpu_launch.addressable(call.delta)
-    B, C = gpu_launch.addressable(call.B), gpu_launch.addressable(call.C)
-    z = u if call.z is None else gpu_launch.addressable(call.z)
+    u, delta = addressable(call.u), addressable(call.delta)
+    B, C = addressable(call.B), addressable(call.C)
+    z = u if call.z is None else addressable(call.z)
     weight, remainder = split_weight(call, tile, compute)
     dummy = call.A  # stands for absent tensors: its pointer is never followed
-    lengths = gpu_launch.lengths_on(call.lengths, u.device)
+    lengths = lengths_on(call.lengths, u.device)
 
     def dense(tensor: Tensor | None) -> Tensor:
         return dummy if tensor is None else tensor.contiguous()
@@ -127,7 +135,7 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
         "segment_blocks": segment_blocks,
     }  # fmt: skip
     constants = {
-        "COMPUTE": gpu_launch.triton_dtype(compute), "STATES": states, "STATES_PAD": states_pad,
+        "COMPUTE": triton_dtype(compute), "STATES": states, "STATES_PAD": states_pad,
         "LOW_RANK": rank > 0, "SPLIT": remainder is not None,
         "TILE": tile, "EVEN": dim % tile == 0, "BLOCK": tuning.block, "SOFTPLUS": call.delta_softplus,
         "HAS_BIAS": call.delta_bias is not None, "HAS_D": call.D is not None, "HAS_Z": call.z is not None,
@@ -169,8 +177,8 @@ def plan_forward(
     plan = make_plan(call, tuning or Tuning())
     directions, dim, states = call.A.shape
     batch = call.u.shape[0]
-    complete = gpu_launch.covers(call.write_order, call.lengths, call.image_length)
-    y = gpu_launch.output((batch, directions, call.image_length, dim), call.u, call.u.dtype, complete)
+    complete = covers(call.write_order, call.lengths, call.image_length)
+    y = output((batch, directions, call.image_length, dim), call.u, call.u.dtype, complete)
     saved = plan.empty(batch, directions, plan.blocks, states, dim) if save else None
     low_rank = call.delta_weight is not None
     scratch = plan.empty(plan.programs * STEPS.value * plan.constants["TILE"] if low_rank else 0)
@@ -219,14 +227,14 @@ def plan_backward(
     plan = make_plan(call, tuning or Tuning())
     directions, dim, states = call.A.shape
     batch, rows = call.u.shape[0], call.u.shape[2]
-    all_rows = gpu_launch.covers(call.read_order, call.lengths, rows)
-    all_places = gpu_launch.covers(call.write_order, call.lengths, call.image_length)
+    all_rows = covers(call.read_order, call.lengths, rows)
+    all_places = covers(call.write_order, call.lengths, call.image_length)
     low_rank = call.delta_weight is not None
     tile, block = plan.constants["TILE"], plan.constants["BLOCK"]
-    dy = gpu_launch.addressable(dy)
+    dy = addressable(dy)
 
     def make(*shape: int, dtype: torch.dtype, complete: bool) -> Tensor:
-        return gpu_launch.output(shape, call.u, dtype, complete)
+        return output(shape, call.u, dtype, complete)
 
     per_row, per_chain = (batch, directions, rows, dim), (batch, plan.segments, directions)
     partial = {
@@ -261,7 +269,7 @@ def plan_backward(
             "starts": tensors["carries"],
         }
         launches += [
-            plan.launch(scan_adjoint_summary, plan.programs, links | only(tensors, scan_adjoint_summary)),
+            plan.launch(scan_adjoint_summary, plan.programs, only(links | tensors, scan_adjoint_summary)),
             chain_launch(plan, links, reverse=True),
         ]
     launches.append(plan.launch(scan_backward, plan.programs, only(tensors, scan_backward)))

@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from scansearch_kernels import cpu_layout as field
-from scansearch_kernels import threads
-from scansearch_kernels.compiled import kernel
-from scansearch_kernels.cpu_layout import CHUNK, LANES, STRIDE, TILE, Call, padded, padded_dim
-from scansearch_kernels.cpu_memory import empty
-from scansearch_kernels.validation import ConvCall, ScanCall
+from scansearch_kernels.calls import ConvCall, ScanCall
+from scansearch_kernels.cpu import layout as field
+from scansearch_kernels.cpu import threads
+from scansearch_kernels.cpu.compiled import kernel
+from scansearch_kernels.cpu.layout import CHUNK, LANES, STRIDE, TILE, Call, padded, padded_dim
+from scansearch_kernels.cpu.memory import empty
 
 ITEMS = 32  # pieces that work is cut into where the shapes allow, whatever the number of threads
 STEP_ARRAYS = 9  # arrays of scratch per chunk in the backward

@@ -13,8 +13,8 @@ from typing import Any
 
 from numba import njit
 
-from scansearch_kernels import cpu_layout as field
-from scansearch_kernels.cpu_rows import (
+from scansearch_kernels.cpu import layout as field
+from scansearch_kernels.cpu.rows import (
     INT8,
     INT64,
     MARKED,
@@ -31,9 +31,9 @@ from scansearch_kernels.cpu_rows import (
     zero_row,
     zero_unmarked,
 )
-from scansearch_kernels.cpu_scan_states import again_two, reverse_two
-from scansearch_kernels.vector_math import base_log, lane_count, sigmoid, silu_and_slope
-from scansearch_kernels.vectors import (
+from scansearch_kernels.cpu.scan_states import again_two, reverse_two
+from scansearch_kernels.cpu.vector_math import base_log, lane_count, sigmoid, silu_and_slope
+from scansearch_kernels.cpu.vectors import (
     address,
     at,
     fixed,
