@@ -14,6 +14,7 @@ from scansearch_kernels import ops
 from scansearch_kernels.calls import ConvCall, ScanCall, check_order
 from scansearch_kernels.gpu import conv, plan
 from scansearch_kernels.gpu.launch import interpreted
+from scansearch_kernels.transforms import refuse_tangents
 
 OLDEST_TRITON = (3, 4)  # the first with `triton.knobs` and with all of the language that the kernels use
 
@@ -32,13 +33,13 @@ def available() -> None:
 def selective_scan(call: ScanCall) -> Tensor:
     """The registered scan; RuntimeError for tensors elsewhere than on a CUDA device."""
     _on_device(call.u)
-    return ops.run_scan(call)
+    return ops.selective_scan(call)
 
 
 def causal_conv(call: ConvCall) -> Tensor:
     """The registered convolution; RuntimeError for tensors elsewhere than on a CUDA device."""
     _on_device(call.x)
-    return ops.run_conv(call)
+    return ops.causal_conv(call)
 
 
 def _on_device(tensor: Tensor) -> None:
@@ -51,6 +52,7 @@ def _on_device(tensor: Tensor) -> None:
 
 def _checked(call: ScanCall) -> ScanCall:
     """A compiled graph calls here directly, and a wrong index would read foreign memory."""
+    refuse_tangents("the selective scan", call.tensors())
     for name, order, limit in (
         ("read_order", call.read_order, call.u.shape[2]),
         ("write_order", call.write_order, call.image_length),
@@ -102,6 +104,7 @@ def _conv_backward(
 
 
 def _conv_call(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> ConvCall:
+    refuse_tangents("the causal convolution", (x, weight, bias))
     if read_order is not None:
         check_order("read_order", read_order, x.device, x.shape[1])
     return ConvCall(x, weight, bias, read_order, tuple(int(length) for length in lengths), steps)
