@@ -1,16 +1,45 @@
-"""Random numbers as a function of named keys: every draw of a run can be made again."""
+"""Random numbers as a pure function of a named stream and a key, so that every draw can be made again.
+
+Two streams never coincide, whatever their keys: the stream is the first word of the seed.
+"""
 
 from __future__ import annotations
 
 import random
+from enum import IntEnum
 
 import numpy as np
 import torch
 
 
-def seed_everything(*key: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators from a tuple of non-negative integers."""
-    words = np.random.SeedSequence(key).generate_state(3)
+class Stream(IntEnum):
+    """What random numbers are for. The values are part of every result: never renumber them."""
+
+    WEIGHTS = 1  # key: seed. Initial weights
+    STEP = 2  # key: seed, rank, step. Dropout, drop path, mixing, erasing
+    GATES = 3  # key: seed, step. Sampled gates, the same on every rank
+    TRAINING_ORDER = 4  # key: seed, epoch, cycle. The order of training images
+    TRAINING_IMAGE = 5  # key: seed, epoch, image. Augmentation
+    VALIDATION_ORDER = 6  # as above, for the batches that alphas learn from
+    VALIDATION_IMAGE = 7
+    GENOTYPES = 8  # key: seed. Genotypes drawn at random
+    EVOLUTION = 9  # key: seed, generation
+
+
+def generate(stream: Stream, *key: int) -> np.random.Generator:
+    """NumPy's generator at the start of ``stream`` for a key of non-negative integers."""
+    return np.random.default_rng([int(stream), *key])
+
+
+def torch_generator(stream: Stream, *key: int) -> torch.Generator:
+    """The same as a generator of torch, on the CPU."""
+    words = np.random.SeedSequence([int(stream), *key]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+
+
+def seed_everything(stream: Stream, *key: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators from ``stream`` and a key of non-negative integers."""
+    words = np.random.SeedSequence([int(stream), *key]).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
     torch.manual_seed(int(words[2]))

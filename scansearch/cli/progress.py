@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from scansearch import engine
 from scansearch.cli.screen import is_main_process
-from scansearch.runs.recorder import Started, Warned
+from scansearch.runs.recorder import Notice, Started, Warned
 from scansearch.text import human
 
 _STEPS_TO_ESTIMATE = 5
@@ -46,7 +46,7 @@ class RunView:
     ) -> None:
         self.progress.stop()
 
-    def __call__(self, event: object) -> None:
+    def __call__(self, event: Notice) -> None:
         if isinstance(event, Warned):
             self._line(f"warning: {event.text}", always=True)
         elif isinstance(event, Started):

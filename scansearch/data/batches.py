@@ -7,8 +7,9 @@ any number of workers.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +18,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scansearch.data.splits import BrokenImage, BrokenImages, Split
 from scansearch.errors import RunStopped
-from scansearch.seeding import seed_everything
+from scansearch.seeding import Stream, generate, seed_everything
 
 Batch = tuple[Tensor, Tensor]
 Broken = list[tuple[str, str]]
+
+
+class Streams(NamedTuple):
+    """Random streams of a split's batches: the order of its images, and the augmentation of each."""
+
+    order: Stream
+    image: Stream
+
+
+TRAINING_STREAMS = Streams(Stream.TRAINING_ORDER, Stream.TRAINING_IMAGE)
+VALIDATION_STREAMS = Streams(Stream.VALIDATION_ORDER, Stream.VALIDATION_IMAGE)
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
@@ -42,7 +54,9 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         start: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        stream: Stream = Stream.TRAINING_ORDER,
     ) -> None:
+        self.stream = stream
         self.count, self.batch_size, self.batches = count, batch_size, batches
         self.seed, self.epoch, self.start = seed, epoch, start
         self.rank, self.share = rank, batch_size // ranks
@@ -56,9 +70,8 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         def index(position: int) -> int:
             cycle, offset = divmod(position, self.count)
             if cycle not in permutations:
-                permutations[cycle] = np.random.default_rng([self.seed, self.epoch, cycle]).permutation(
-                    self.count
-                )
+                generator = generate(self.stream, self.seed, self.epoch, cycle)
+                permutations[cycle] = generator.permutation(self.count)
             return int(permutations[cycle][offset])
 
         for batch in range(self.start, self.batches):
@@ -72,8 +85,8 @@ class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
     In place of an image that cannot be read comes the next one that can with ``substitute``, else None.
     """
 
-    def __init__(self, split: Split, seed: int, *, substitute: bool) -> None:
-        self.split, self.seed, self.substitute = split, seed, substitute
+    def __init__(self, split: Split, seed: int, stream: Stream, *, substitute: bool) -> None:
+        self.split, self.seed, self.stream, self.substitute = split, seed, stream, substitute
 
     def __len__(self) -> int:
         return self.split.count
@@ -83,14 +96,30 @@ class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
         broken: Broken = []
         tries = min(self.split.count, self.split.broken.limit + 1) if self.substitute else 1
         for attempt in range(tries):
-            place = (index + attempt) % self.split.count
+            image = (index + attempt) % self.split.count
             if self.split.augments:
-                seed_everything(self.seed, epoch, place)
+                seed_everything(self.stream, self.seed, epoch, image)
             try:
-                return *self.split.read(place), broken
+                return *self.split.read(image), broken
             except BrokenImage as error:
                 broken.append((error.name, error.reason))
         return None, 0, broken
+
+
+def _ignore_stop_signals(worker: int) -> None:
+    """A worker lives as long as its parent, which answers SIGINT and SIGTERM for the whole process group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _loader(images: _Seeded, batches: Any, workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_ignore_stop_signals,
+    )
 
 
 def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | None, Broken]:
@@ -123,6 +152,7 @@ def training_batches(
     rank: int = 0,
     ranks: int = 1,
     workers: int = 0,
+    streams: Streams = TRAINING_STREAMS,
 ) -> Iterator[Batch]:
     """Shuffled, augmented batches (images [b, c, h, w], labels int64 [b]) of one epoch, from batch ``start`` on.
 
@@ -141,10 +171,10 @@ def training_batches(
         start=start,
         rank=rank,
         ranks=ranks,
+        stream=streams.order,
     )
-    images = _Seeded(split, seed, substitute=True)
-    loader = DataLoader(images, batch_sampler=order, num_workers=workers, collate_fn=_collate)
-    return _noting(iter(loader), split.broken, whole=True)
+    images = _Seeded(split, seed, streams.image, substitute=True)
+    return _noting(iter(_loader(images, order, workers)), split.broken, whole=True)
 
 
 def evaluation_batches(
@@ -157,6 +187,5 @@ def evaluation_batches(
     """
     keys = [(0, index) for index in range(rank, split.count, ranks)]
     lists = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
-    images = _Seeded(split, seed=0, substitute=False)
-    loader = DataLoader(images, batch_sampler=lists, num_workers=workers, collate_fn=_collate)
-    return _noting(iter(loader), split.broken, whole=False)
+    images = _Seeded(split, 0, Stream.VALIDATION_IMAGE, substitute=False)
+    return _noting(iter(_loader(images, lists, workers)), split.broken, whole=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from scansearch.errors import InputError, RunStopped
 
 Sample = tuple[Tensor, int]
+SplitName = Literal["train", "validation", "test"]
 
 
 class BrokenImage(InputError):
@@ -95,6 +97,8 @@ class ImageData:
         train, validation, test: disjoint splits.
         mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
             what they were divided by.
+        digest: SHA-256 over names and labels of the images, split by split, in their order; empty for data that
+            come with a package.
         baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
     """
 
@@ -108,19 +112,26 @@ class ImageData:
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
     baseline: Callable[[], tuple[str, float]] | None = None
+    digest: str = ""
 
     @property
     def broken(self) -> BrokenImages:
         """What has been skipped in any split of a data set from ``load_data``."""
         return self.train.broken
 
+    def split(self, name: SplitName) -> Split:
+        """The split called ``name``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
     def counting_broken(self, limit: int) -> ImageData:
         """The same data, whose splits share one count of broken images with this limit."""
         broken = BrokenImages(limit)
-        parts = {
-            name: replace(getattr(self, name), broken=broken) for name in ("train", "validation", "test")
-        }
-        return replace(self, **parts)
+        return replace(
+            self,
+            train=replace(self.train, broken=broken),
+            validation=replace(self.validation, broken=broken),
+            test=replace(self.test, broken=broken),
+        )
 
 
 def stratified(labels: Sequence[int], held_out: int, *, seed: int) -> tuple[list[int], list[int]]:

@@ -20,13 +20,14 @@ from scansearch.engine.loop import (
 )
 from scansearch.engine.packing import jsonable, pack_module, pack_optimizer, unpack_module, unpack_optimizer
 from scansearch.engine.schedule import cosine, set_learning_rate
-from scansearch.engine.scoring import score
+from scansearch.engine.scoring import Scores, score, score_split
 
 __all__ = [
     "CheckpointReady",
     "EpochDone",
     "Event",
     "Metrics",
+    "Scores",
     "StepDone",
     "StopRequested",
     "Task",
@@ -42,6 +43,7 @@ __all__ = [
     "pack_module",
     "pack_optimizer",
     "score",
+    "score_split",
     "set_learning_rate",
     "unpack_module",
     "unpack_optimizer",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field, Strict
-from torch import Tensor, nn
+from torch import Tensor
 
 from scansearch import engine
-from scansearch.data import ImageData, Split, evaluation_batches, load_data
-from scansearch.engine.devices import device_name
-from scansearch.errors import InputError, RunStopped
+from scansearch.data import ImageData, load_data
+from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 
 if TYPE_CHECKING:
@@ -67,7 +64,6 @@ class Evaluation(StrictModel):
         return json.dumps(self.model_dump(mode="json", by_alias=True) | {"per_class": self.per_class}) + "\n"
 
 
-@torch.no_grad()
 def evaluate_model(
     predict: Callable[[Tensor], Tensor],
     data: ImageData,
@@ -86,28 +82,26 @@ def evaluate_model(
     Raises:
         InputError: logits of another number of classes than the data have. RunStopped: no image can be read.
     """
-    classes, device = len(data.classes), accelerator.device
-    part: Split = getattr(data, split)
-    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right among the first five, seconds
-    rank, ranks = accelerator.process_index, accelerator.num_processes
-    for images, labels in evaluation_batches(part, batch_size, rank=rank, ranks=ranks, workers=workers):
-        images, labels = images.to(device), labels.to(device)
-        seconds, logits = _timed(predict, images, accelerator)
+    classes = len(data.classes)
+
+    def checked(images: Tensor) -> Tensor:
+        logits = predict(images)
         if logits.ndim != 2 or logits.shape[1] != classes:
             raise InputError(
                 f"{model} gives outputs of shape {list(logits.shape)}, but {data.spec!r} has {classes} classes"
             )
-        loss = nn.functional.cross_entropy(logits, labels, reduction="sum").double()
-        first = logits.topk(min(5, classes), dim=1).indices
-        sums += torch.stack([loss, (first == labels[:, None]).any(1).sum().double(), seconds])
-        pairs = labels * classes + logits.argmax(1)
-        confusion += torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    confusion = accelerator.reduce(confusion, reduction="sum").cpu()
-    loss_sum, in_five, seconds_sum = accelerator.reduce(sums, reduction="sum").tolist()
-    count = int(confusion.sum())
-    if count == 0:
-        raise RunStopped(f"no image of the {split} split can be read")
+        return logits
+
+    part = data.split(split)
+    scores = engine.score_split(
+        checked,
+        part,
+        classes,
+        batch_size=batch_size,
+        accelerator=accelerator,
+        workers=workers,
+        timed=True,
+    )
     return Evaluation(
         model=model,
         genotype=genotype,
@@ -115,31 +109,15 @@ def evaluate_model(
         split=split,
         image_size=data.image_size,
         classes=data.classes,
-        images=count,
-        skipped=part.count - count,
-        loss=loss_sum / count,
-        top1=100 * int(confusion.diagonal().sum()) / count,
-        top5=100 * in_five / count,
-        confusion=confusion.tolist(),
-        images_per_second=count * ranks / seconds_sum,
-        device=device_name(device),
+        images=scores.images,
+        skipped=part.count - scores.images,
+        loss=scores.loss,
+        top1=scores.top1,
+        top5=scores.top5,
+        confusion=tuple(tuple(row) for row in scores.confusion.tolist()),
+        images_per_second=scores.images * accelerator.num_processes / scores.seconds,
+        device=engine.device_name(accelerator.device),
     )
-
-
-def _timed(
-    predict: Callable[[Tensor], Tensor], images: Tensor, accelerator: Accelerator
-) -> tuple[Tensor, Tensor]:
-    """Seconds (as a tensor) and the float32 result of ``predict(images)``."""
-    device = images.device
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    with accelerator.autocast():
-        result = predict(images)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
-    return torch.tensor(seconds, dtype=torch.float64, device=device), result.float()
 
 
 def evaluate(

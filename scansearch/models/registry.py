@@ -10,9 +10,10 @@ from typing import Any
 from timm.models import build_model_with_cfg
 from torch import nn
 
+from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.models.build import build_model
-from scansearch.models.published import PUBLISHED, Layers
+from scansearch.models.published import PUBLISHED
 
 # What a default_cfg says of every model here.
 CONFIGURATION: dict[str, Any] = {"first_conv": "patch_embed.proj", "classifier": "head"}

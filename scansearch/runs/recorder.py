@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from scansearch import engine
 from scansearch.errors import RunStopped
 from scansearch.runs.folder import Run
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scansearch.data import ImageData
-
-Observer = Callable[[object], None]
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,17 @@ class Warned:
     text: str
 
 
+Notice = Started | Warned | engine.Event
+Observer = Callable[[Notice], None]
+
+
+def ignore(notice: Notice) -> None:
+    """The observer that does nothing."""
+
+
 @dataclass(frozen=True)
-class Job:
-    """One task, its data, and the folder that it is driven into.
+class Recorder:
+    """Writes what a task does into its run folder.
 
     ``command`` is the subcommand that resumes it; ``heading``, ``parameters`` and ``needs`` are for :class:`Started`.
     """
@@ -84,9 +88,11 @@ class Job:
         """
         checkpoint = self.run.load_checkpoint()
         if checkpoint is not None:
-            for warning in [*checkpoint[2], *self._other_threads()]:
+            for warning in checkpoint.warnings:
                 self.observe(Warned(warning))
-        step = checkpoint[1]["progress"]["step"] if checkpoint else 0
+        step = checkpoint.step if checkpoint else 0
+        for number in self.run.damaged_metrics():
+            self.observe(Warned(f"line {number} of metrics.jsonl is damaged and is passed over"))
         task, data = self.task, self.data
         if self.accelerator.is_main_process:
             self.run.forget_after(step)
@@ -104,7 +110,7 @@ class Job:
                 rank=self.accelerator.process_index,
                 checkpoint_minutes=self.checkpoint_minutes,
                 stop=lambda: engine.on_any_process(self.accelerator, bool(received)),
-                resume=checkpoint[:2] if checkpoint else None,
+                resume=(checkpoint.tensors, checkpoint.state) if checkpoint else None,
             )
             try:
                 for event in events:
@@ -149,10 +155,3 @@ class Job:
             self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
         elif isinstance(event, engine.CheckpointReady):
             self.run.save_checkpoint(event.step, event.tensors, event.state)
-
-    def _other_threads(self) -> list[str]:
-        threads, now = self.run.environment.get("threads"), torch.get_num_threads()
-        if threads == now:
-            return []
-        text = f"this run started with {threads} threads and goes on with {now}"
-        return [f"{text}: the result may differ in the last digits"]

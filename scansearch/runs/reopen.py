@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from scansearch import engine
-from scansearch.data import load_data
 from scansearch.errors import InputError
 from scansearch.files.strict import load_yaml
-from scansearch.records.costs import Costs
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace
-from scansearch.runs.folder import Run
+from scansearch.runs.folder import Checkpoint, Run
+from scansearch.searching.assembly import assemble_search
 from scansearch.searching.config import SearchConfig
 from scansearch.searching.selection import as_preferences, select
 from scansearch.searching.task import SearchTask
 
+Warn = Callable[[str], None]
 
-def open_search(folder: str | Path) -> tuple[SearchTask, SearchSpace]:
-    """The search in a run folder with the weights and alphas of its last intact checkpoint, and its space.
+
+@dataclass(frozen=True)
+class ReopenedSearch:
+    """A search with the weights and alphas of ``checkpoint``, the last intact one of its ``run``."""
+
+    run: Run
+    checkpoint: Checkpoint
+    task: SearchTask
+
+
+def open_search(folder: str | Path, *, warn: Warn = warnings.warn) -> ReopenedSearch:
+    """The search in a run folder.
+
+    Args:
+        warn: hears of every damaged checkpoint that was passed over for an older one.
 
     Raises:
         InputError: no run there, one without a checkpoint, or one whose data are gone.
@@ -30,28 +44,22 @@ def open_search(folder: str | Path) -> tuple[SearchTask, SearchSpace]:
     checkpoint = run.load_checkpoint()
     if checkpoint is None:
         raise InputError(f"run {str(run.folder)!r} has no checkpoint yet")
-    data = load_data(
-        config.data,
-        image_size=config.image_size or space.variant(config.variant).image_size,
-        augment=config.augment,
-        max_broken=config.max_broken,
-    )
-    costs = Costs.load(run.folder / "costs.json")
-    accelerator = engine.make_accelerator(config.device, config.mixed_precision)
-    task = SearchTask(config, space, data, accelerator, costs=costs)
-    task.load(checkpoint[0], checkpoint[1]["task"])
-    return task, space
+    for warning in checkpoint.warnings:
+        warn(warning)
+    task = assemble_search(config, space)
+    task.load(checkpoint.tensors, checkpoint.task_state)
+    return ReopenedSearch(run, checkpoint, task)
 
 
-def select_unfinished(folder: str | Path, tell: Callable[[str], None] = lambda line: None) -> Preferences:
+def select_unfinished(folder: str | Path, *, warn: Warn = warnings.warn) -> Preferences:
     """The preferences of a run that has not selected yet: its own selection, from its last intact checkpoint.
 
-    ``tell`` hears of it, because it may take a while. The run folder stays as it is.
+    ``warn`` hears of it, because it may take a while. The run folder stays as it is.
 
     Raises:
         InputError: no run there, or one without a checkpoint.
     """
-    task, space = open_search(folder)
-    name = task.config.selection
-    tell(f"run {str(folder)!r} is not finished: selecting by {name} from its last checkpoint")
-    return as_preferences(task, space, name, select(task).scores, run=Path(folder).name)
+    search = open_search(folder, warn=warn)
+    selection = search.task.config.selection
+    warn(f"run {str(folder)!r} is not finished: selecting by {selection} from {search.checkpoint.path.name}")
+    return as_preferences(search.task, selection, select(search.task).scores, run=Path(folder).name)

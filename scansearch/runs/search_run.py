@@ -1,6 +1,7 @@
 """The whole job, left to right: search, select, derive, score, and a run folder that holds everything.
 
-:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only; ``observe`` hears it too.
+:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only;
+``observe`` gets the same events.
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scansearch import engine
-from scansearch.costing.flops import full_flops, space_costs
-from scansearch.costing.memory import Forecast, check_memory, describe, forecast
-from scansearch.data import ImageData, load_data
+from scansearch.costing.flops import full_flops
+from scansearch.costing.memory import describe
 from scansearch.derivation.derive import derive
-from scansearch.errors import InputError
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import dump_yaml, load_yaml
+from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import expect_search
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace, load_space
-from scansearch.runs.environment import environment
 from scansearch.runs.folder import Run, default_folder
-from scansearch.runs.recorder import Job, Observer, Warned
+from scansearch.runs.job import RunJob
+from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
 from scansearch.runs.signals import interruptible
+from scansearch.searching.assembly import assemble_search
 from scansearch.searching.config import SearchConfig, search_config
 from scansearch.searching.diagnostics import diagnose
 from scansearch.searching.selection import as_preferences, magnitude, select
@@ -32,8 +34,6 @@ from scansearch.searching.task import SearchTask
 from scansearch.text import human
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from scansearch.searching.evolution import Evolution
 
 
@@ -59,112 +59,84 @@ def search(
     name = space.name if isinstance(space, SearchSpace) else str(space)
     config = search_config(space=name, data=data, **options)
     value = space if isinstance(space, SearchSpace) else load_space(space)
-    return _Job.create(config, value, out, lambda event: None).search()
+    return SearchJob.start(config, value, out, ignore).only_search()
 
 
 def run_search(
-    config: SearchConfig, *, out: str | Path | None = None, observe: Observer = lambda event: None
+    config: SearchConfig, *, out: str | Path | None = None, observe: Observer = ignore
 ) -> RunResult:
     """Search, select, derive and score, in a new run folder.
 
     Raises:
         InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
     """
-    return _Job.create(config, load_space(config.space), out, observe).finish()
+    return SearchJob.start(config, load_space(config.space), out, observe).finish()
 
 
-def resume_search(folder: str | Path, *, observe: Observer = lambda event: None) -> RunResult:
+def resume_search(folder: str | Path, *, observe: Observer = ignore) -> RunResult:
     """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again."""
-    return _Job.open(Run.open(folder), observe).finish()
+    expect_search(folder, command="run --resume")
+    return SearchJob.resume(Run.open(folder), observe).finish()
 
 
-class _Job:
+class SearchJob(RunJob):
     """One search and the folder that it writes to."""
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        space: SearchSpace,
-        data: ImageData,
-        accelerator: Accelerator,
-        observe: Observer,
-    ) -> None:
-        self.config, self.space, self.data = config, space, data
-        self.accelerator, self.observe = accelerator, observe
-        self.writes = accelerator.is_main_process
-        self.costs = space_costs(
-            space,
-            config.variant,
-            image_size=config.image_size,
-            num_classes=len(data.classes),
-            in_chans=data.channels,
-        )
-        self.task = SearchTask(config, space, data, accelerator, costs=self.costs)
-        at_once = config.batch_size // (accelerator.num_processes * config.accumulate)
-        image = (data.channels, *data.image_size)
-        self.forecast: Forecast = forecast(self.task.supernet, image, at_once, device=accelerator.device)
-        check_memory(self.forecast, at_once)
-        self.run: Run
+    command = "run"
+
+    def __init__(self, task: SearchTask, observe: Observer) -> None:
+        super().__init__(task, task.supernet, observe)
+        self.config, self.space, self.task = task.config, task.space, task
 
     @classmethod
-    def create(
+    def start(
         cls, config: SearchConfig, space: SearchSpace, out: str | Path | None, observe: Observer
-    ) -> _Job:
-        job = cls._prepare(config, space, observe)
+    ) -> SearchJob:
+        """A new search in a new folder: ``out``, or one below ``runs/``."""
+        job = cls(assemble_search(config, space), observe)
         folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
-        if job.writes:
-            settings = dump_yaml(config.model_dump(mode="json", by_alias=True))
-            job.run = Run.create(folder, settings, environment(str(job.accelerator.device), config.seed))
-            write_text(folder / "space.yaml", dump_yaml(space.model_dump(mode="json", by_alias=True)))
-            job.costs.save(folder / "costs.json")
-        job.accelerator.wait_for_everyone()
-        job.run = Run(folder)
+        job.create(folder)
         return job
 
     @classmethod
-    def open(cls, run: Run, observe: Observer) -> _Job:
+    def resume(cls, run: Run, observe: Observer) -> SearchJob:
+        """The search in the folder of ``run``."""
         config = load_yaml(run.folder / "config.yaml", SearchConfig)
-        job = cls._prepare(config, load_yaml(run.folder / "space.yaml", SearchSpace), observe)
-        job.run = run
+        space = load_yaml(run.folder / "space.yaml", SearchSpace)
+        job = cls(assemble_search(config, space), observe)
+        job.reopen(run)
         return job
 
-    @classmethod
-    def _prepare(cls, config: SearchConfig, space: SearchSpace, observe: Observer) -> _Job:
-        smallest = min(len(names) for names in space.layer_candidates(config.variant))
-        if config.k > smallest:
-            raise InputError(
-                f"k is {config.k}, but a layer of {space.name!r} has {smallest} candidates (allowed: 1 to {smallest})"
-            )
-        accelerator = engine.make_accelerator(config.device, config.mixed_precision)
-        data = load_data(
-            config.data,
-            image_size=config.image_size or space.variant(config.variant).image_size,
-            augment=config.augment,
-            max_broken=config.max_broken,
-        )
-        return cls(config, space, data, accelerator, observe)
+    def reopen(self, run: Run) -> None:
+        super().reopen(run)
+        path = run.folder / "costs.json"
+        if self.writes and (not path.is_file() or path.read_bytes() != self.costs.to_json().encode()):
+            self.observe(Warned(f"{path} was lost or changed since the start: it is written anew"))
+            self.costs.save(path)
+
+    def records(self) -> dict[str, str]:
+        space = dump_yaml(self.space.model_dump(mode="json", by_alias=True))
+        return {"space.yaml": space, "costs.json": self.costs.to_json()}
+
+    @property
+    def costs(self) -> Costs:
+        assert self.task.costs is not None
+        return self.task.costs
 
     # --- search ---
+
+    def only_search(self) -> SearchResult:
+        """:meth:`search`, with the folder locked."""
+        with self.locked():
+            return self.search()
 
     def search(self) -> SearchResult:
         """Train the supernet to the end and save its preferences."""
         config, task = self.config, self.task
-        Job(
-            run=self.run,
-            task=task,
-            data=self.data,
-            accelerator=self.accelerator,
-            seed=config.seed,
-            checkpoint_minutes=config.checkpoint_minutes,
-            command="run",
-            heading=f"{config.strategy} search of {config.space} on {config.data}",
-            parameters=self.forecast.parameters,
-            needs=(
-                f"{human(full_flops(task.supernet.backbone, *self.data.image_size))} FLOPs an image, "
-                f"{describe(self.forecast)}"
-            ),
-            observe=self.observe,
-        ).drive(on_epoch=self._save_gates)
+        flops = human(full_flops(task.supernet.backbone, *self.data.image_size))
+        heading = f"{config.strategy} search of {config.space} on {config.data}"
+        recorder = self.recorder(heading, [f"{flops} FLOPs an image", describe(self.forecast)])
+        recorder.drive(on_epoch=self._save_gates)
         selection = select(task)
         preferences = self._preferences(config.selection, selection.scores)
         if self.writes:
@@ -181,13 +153,13 @@ class _Job:
             preferences.save(self.run.folder / "preferences.json")
 
     def _preferences(self, selection: str, scores: list[list[float]]) -> Preferences:
-        return as_preferences(self.task, self.space, selection, scores, run=self.run.folder.name)
+        return as_preferences(self.task, selection, scores, run=self.run.folder.name)
 
     # --- the rest of the job ---
 
     def finish(self) -> RunResult:
         """Search, then derive, score on the test split, and write the result."""
-        with interruptible(self.run.folder, "run"):
+        with self.locked(), interruptible(self.run.folder, "run"):
             return self._finish()
 
     def _finish(self) -> RunResult:
@@ -213,7 +185,7 @@ class _Job:
             genotype=genotype,
             test_accuracy=test["accuracy"],
             validation_accuracy=validation["accuracy"],
-            baseline=self.data.baseline() if self.data.baseline is not None else None,
+            baseline=self.baseline(),
             costs=self.costs.of(genotype.layers),
             diagnosis=diagnosis,
         )

@@ -16,25 +16,24 @@ from typing import TYPE_CHECKING, Any, cast
 from scansearch import engine
 from scansearch._version import __version__
 from scansearch.costing.flops import FULL, full_flops
-from scansearch.costing.memory import check_memory, describe, forecast
-from scansearch.data import ImageData
+from scansearch.costing.memory import describe
 from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
-from scansearch.files.strict import dump_yaml, load_yaml
+from scansearch.files.strict import load_yaml
 from scansearch.records.genotype import Genotype
-from scansearch.records.lookup import find_genotype
+from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
-from scansearch.runs.environment import environment
 from scansearch.runs.folder import Run, default_folder
-from scansearch.runs.recorder import Job, Observer
+from scansearch.runs.job import RunJob
+from scansearch.runs.recorder import Observer, ignore
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
-from scansearch.training.assembly import prepare
+from scansearch.training.assembly import assemble_training
 from scansearch.training.config import TrainConfig, train_config
 from scansearch.training.task import TrainTask
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    pass
 
 
 def train(
@@ -43,7 +42,7 @@ def train(
     data: str | None = None,
     out: str | Path | None = None,
     recipe: str | Path | None = None,
-    observe: Observer = lambda event: None,
+    observe: Observer = ignore,
     **options: Any,
 ) -> TrainResult:
     """Train a model from scratch, in a new run folder.
@@ -69,64 +68,48 @@ def run_training(
     genotype: Genotype | None = None,
     *,
     out: str | Path | None = None,
-    observe: Observer = lambda event: None,
+    observe: Observer = ignore,
 ) -> TrainResult:
-    """:func:`train` with a whole configuration; ``genotype`` goes before ``config.model``."""
-    return _Training.create(config, genotype or find_genotype(config.model), out, observe).finish()
+    """:func:`train` with a whole configuration; ``genotype`` takes precedence over ``config.model``."""
+    return TrainJob.start(config, genotype or find_genotype(config.model), out, observe).finish()
 
 
-def resume_training(folder: str | Path, *, observe: Observer = lambda event: None) -> TrainResult:
+def resume_training(folder: str | Path, *, observe: Observer = ignore) -> TrainResult:
     """Continue an interrupted training from its last intact checkpoint, or score a finished one again."""
-    return _Training.open(Run.open(folder), observe).finish()
+    expect_training(folder, command="train --resume")
+    return TrainJob.resume(Run.open(folder), observe).finish()
 
 
-class _Training:
+class TrainJob(RunJob):
     """One training and the folder that it writes to."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        genotype: Genotype,
-        data: ImageData,
-        accelerator: Accelerator,
-        observe: Observer,
-    ) -> None:
-        self.config, self.genotype, self.data = config, genotype, data
-        self.accelerator, self.observe = accelerator, observe
-        self.writes = accelerator.is_main_process
-        self.task = TrainTask(config, genotype, data, accelerator)
-        at_once = config.batch_size // (accelerator.num_processes * config.accumulate)
-        image = (data.channels, *data.image_size)
-        with accelerator.autocast():
-            self.forecast = forecast(self.task.model, image, at_once, device=accelerator.device)
-        check_memory(self.forecast, at_once)
-        self.run: Run
+    command = "train"
+
+    def __init__(self, task: TrainTask, observe: Observer) -> None:
+        super().__init__(task, task.model, observe)
+        self.config, self.genotype, self.task = task.config, task.genotype, task
 
     @classmethod
-    def create(
+    def start(
         cls, config: TrainConfig, genotype: Genotype, out: str | Path | None, observe: Observer
-    ) -> _Training:
-        accelerator = engine.make_accelerator(config.device, config.mixed_precision)
-        config, data = prepare(config, genotype)
-        job = cls(config, genotype, data, accelerator, observe)
+    ) -> TrainJob:
+        """A new training in a new folder: ``out``, or one below ``runs/``."""
+        job = cls(assemble_training(config, genotype), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
         folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
-        if job.writes:
-            settings = dump_yaml(config.model_dump(mode="json", by_alias=True))
-            Run.create(folder, settings, environment(str(accelerator.device), config.seed))
-            genotype.save(folder / "genotype.yaml")
-        accelerator.wait_for_everyone()
-        job.run = Run(folder)
+        job.create(folder)
         return job
 
     @classmethod
-    def open(cls, run: Run, observe: Observer) -> _Training:
+    def resume(cls, run: Run, observe: Observer) -> TrainJob:
+        """The training in the folder of ``run``."""
         config = load_yaml(run.folder / "config.yaml", TrainConfig)
-        accelerator = engine.make_accelerator(config.device, config.mixed_precision)
-        config, data = prepare(config, run.genotype)
-        job = cls(config, run.genotype, data, accelerator, observe)
-        job.run = run
+        job = cls(assemble_training(config, run.genotype), observe)
+        job.reopen(run)
         return job
+
+    def records(self) -> dict[str, str]:
+        return {"genotype.yaml": self.genotype.to_yaml()}
 
     @property
     def best_file(self) -> Path:
@@ -134,32 +117,22 @@ class _Training:
 
     def finish(self) -> TrainResult:
         """Train, then score the best weights and write the result."""
-        with interruptible(self.run.folder, "train"):
+        with self.locked(), interruptible(self.run.folder, "train"):
             return self._finish()
 
     def _finish(self) -> TrainResult:
         config, task = self.config, self.task
-        job = Job(
-            run=self.run,
-            task=task,
-            data=self.data,
-            accelerator=self.accelerator,
-            seed=config.seed,
-            checkpoint_minutes=config.checkpoint_minutes,
-            command="train",
-            heading=f"training of {config.model} from scratch on {config.data}",
-            parameters=self.forecast.parameters,
-            needs=describe(self.forecast),
-            observe=self.observe,
+        recorder = self.recorder(
+            f"training of {config.model} from scratch on {config.data}", [describe(self.forecast)]
         )
         started = time.monotonic()
-        job.drive(on_epoch=self._keep_best)
+        recorder.drive(on_epoch=self._keep_best)
         seconds = time.monotonic() - started
         self.accelerator.wait_for_everyone()
         best = load_weights(self.best_file)
         task.scored_model.load_state_dict(best.model.state_dict())
         scores = {split: self._evaluate(split) for split in ("validation", "test")}
-        job.log_broken(task.epochs * task.steps_per_epoch)
+        recorder.log_broken(task.epochs * task.steps_per_epoch)
         result = TrainResult(
             run=self.run,
             config=config,
@@ -172,7 +145,7 @@ class _Training:
                 "flops": full_flops(task.model, *self.data.image_size),
                 "seconds": seconds,
             },
-            baseline=self.data.baseline() if self.data.baseline is not None else None,
+            baseline=self.baseline(),
         )
         if self.writes:
             self._write(result)

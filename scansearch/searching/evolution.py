@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scansearch.directions import Layers
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.costs import Costs
+from scansearch.seeding import Stream, generate
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
-
-Layers = tuple[tuple[str, ...], ...]
 
 NSGA_TRIES, RANDOM_TRIES = 20, 2000
 
@@ -52,7 +52,7 @@ class Evolution:
 
     Attributes:
         candidates: direction names of every layer.
-        measure: what ``cost`` counts, or None where all genotypes count as equally dear.
+        measure: what ``cost`` counts, or None where all genotypes count as equally expensive.
         scored: every genotype that was scored, in the order of the proposals; none twice.
     """
 
@@ -62,7 +62,7 @@ class Evolution:
 
     @cached_property
     def front(self) -> tuple[Scored, ...]:
-        """The genotypes that none beats in both loss and cost, cheapest first; of equals the first by name."""
+        """The genotypes that none beats in both loss and cost, cheapest first; ties go to the first name."""
         kept: list[Scored] = []
         for one in sorted(self.scored, key=lambda one: (one.cost, one.loss, one.layers)):
             if not kept or one.loss < kept[-1].loss:
@@ -71,7 +71,7 @@ class Evolution:
 
     @property
     def best(self) -> Scored:
-        """The genotype with the lowest loss; of equals the cheapest, then the first by name."""
+        """The genotype with the lowest loss; ties go to the cheapest, then to the first name."""
         return self.front[-1]
 
     def marginal_scores(self, ridge: float = 1.0) -> list[list[float]]:
@@ -307,7 +307,7 @@ class _Search:
                 return None
             for attempt in range(NSGA_TRIES + 1):
                 trials = self.study.get_trials(deepcopy=False)
-                generator = np.random.default_rng([self.seed, len(trials)])
+                generator = generate(Stream.EVOLUTION, self.seed, len(trials))
                 wanted = self._enqueued(claimed, generator, fresh=attempt == NSGA_TRIES)
                 if wanted is not None:
                     self.study.enqueue_trial(self.problem.encode(wanted, generator))
@@ -328,7 +328,7 @@ class _Search:
 
     def _enqueued(self, claimed: set[Layers], generator: np.random.Generator, fresh: bool) -> Layers | None:
         """A genotype to put before what NSGA-II proposes: one that covers new candidates, or a random new one."""
-        first = self.problem.covering(np.random.default_rng(self.seed))
+        first = self.problem.covering(generate(Stream.GENOTYPES, self.seed))
         for layers in first:
             if layers not in claimed and self.problem.feasible(layers):
                 return layers

@@ -140,17 +140,3 @@ class Uniform:
 
     def probabilities(self, alphas: Sequence[Tensor]) -> list[Tensor]:
         return [torch.full_like(a, 1 / len(a)) for a in alphas]
-
-
-_RELAXATIONS: dict[str, Relaxation] = {
-    "softmax": Softmax(),
-    "gumbel_topk": GumbelTopK(),
-    "gdas": Gdas(),
-    "sigmoid": Sigmoid(),
-    "uniform": Uniform(),
-}
-
-
-def relaxation(name: str) -> Relaxation:
-    """The relaxation called ``name`` (see :data:`scansearch.searching.strategies.RELAXATIONS`)."""
-    return _RELAXATIONS[name]

@@ -15,9 +15,9 @@ from scansearch.records.preferences import Preferences
 from scansearch.records.provenance import Provenance
 from scansearch.searching.evolution import Evolution, evolve
 from scansearch.searching.relaxations import Relaxation, expected_gates
+from scansearch.searching.strategies import SELECTIONS
 
 if TYPE_CHECKING:
-    from scansearch.records.space import SearchSpace
     from scansearch.searching.task import SearchTask
 
 Score = Callable[[Sequence[LayerGates]], float]
@@ -62,35 +62,43 @@ class Selection:
     evolution: Evolution | None = None
 
 
-def select(task: SearchTask) -> Selection:
-    """The selection that ``task.config`` names, on the validation split.
+def by_magnitude(task: SearchTask) -> Selection:
+    """:func:`magnitude` of a finished search."""
+    return Selection(_lists(magnitude(task.relaxation, task.supernet.alphas)))
 
-    ``evolution`` searches the sub-networks of ``task.config.k`` directions per layer; its scores are what each
-    candidate adds there (:meth:`Evolution.marginal_scores`).
+
+def by_perturbation(task: SearchTask) -> Selection:
+    """:func:`perturbation` of a finished search, on the validation split."""
+    return Selection(_lists(perturbation(task.relaxation, task.supernet.alphas, task.validation_loss)))
+
+
+def by_evolution(task: SearchTask) -> Selection:
+    """What each candidate adds to sub-networks of ``task.config.k`` directions per layer, on the validation split.
+
+    See :meth:`Evolution.marginal_scores`.
     """
-    config, alphas, loss = task.config, task.supernet.alphas, task.validation_loss
-    if config.selection == "magnitude":
-        return Selection(_lists(magnitude(task.relaxation, alphas)))
-    if config.selection == "perturbation":
-        return Selection(_lists(perturbation(task.relaxation, alphas, loss)))
-    assert config.selection == "evolution"
-    found = evolve(
+    config = task.config
+    evolution = evolve(
         task.supernet.candidates,
-        lambda layers: loss(task.supernet.subnetwork(layers)),
+        lambda layers: task.validation_loss(task.supernet.subnetwork(layers)),
         k=config.k,
         costs=task.costs,
         evaluations=config.evolution.evaluations,
         population=config.evolution.population,
         seed=config.seed,
     )
-    return Selection(found.marginal_scores(), found)
+    return Selection(evolution.marginal_scores(), evolution)
 
 
-def as_preferences(
-    task: SearchTask, space: SearchSpace, selection: str, scores: list[list[float]], *, run: str
-) -> Preferences:
+def select(task: SearchTask) -> Selection:
+    """The selection that ``task.config`` names."""
+    selection: Selection = SELECTIONS.load(task.config.selection)(task)
+    return selection
+
+
+def as_preferences(task: SearchTask, selection: str, scores: list[list[float]], *, run: str) -> Preferences:
     """The ``scores`` of a search under the name of the ``selection`` that made them; ``run`` is its folder's name."""
-    config = task.config
+    config, space = task.config, task.space
     return Preferences(
         space=space.name,
         variant=config.variant or space.default_variant,

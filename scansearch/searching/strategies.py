@@ -1,13 +1,42 @@
-"""Named strategies: triples of relaxation, update and selection. Names only, so importing this is free."""
+"""The three axes of a search, and named strategies: triples of relaxation, update and selection.
+
+Names only, so importing this is free; ``RELAXATIONS.load("softmax")`` imports what a name stands for.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-RELAXATIONS = ("softmax", "gumbel_topk", "gdas", "sigmoid", "uniform")
-UPDATES = ("joint", "bilevel", "unrolled", "fair")
-SELECTIONS = ("magnitude", "perturbation", "evolution")
+from scansearch.searching.axes import Axis
+
+RELAXATIONS = Axis(
+    "relaxation",
+    {
+        "softmax": "scansearch.searching.relaxations:Softmax",
+        "gumbel_topk": "scansearch.searching.relaxations:GumbelTopK",
+        "gdas": "scansearch.searching.relaxations:Gdas",
+        "sigmoid": "scansearch.searching.relaxations:Sigmoid",
+        "uniform": "scansearch.searching.relaxations:Uniform",
+    },
+)
+UPDATES = Axis(
+    "update",
+    {
+        "joint": "scansearch.searching.updates:JOINT",
+        "bilevel": "scansearch.searching.updates:BILEVEL",
+        "unrolled": "scansearch.searching.updates:UNROLLED",
+        "fair": "scansearch.searching.updates:FAIR",
+    },
+)
+SELECTIONS = Axis(
+    "selection",
+    {
+        "magnitude": "scansearch.searching.selection:by_magnitude",
+        "perturbation": "scansearch.searching.selection:by_perturbation",
+        "evolution": "scansearch.searching.selection:by_evolution",
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -6,32 +6,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from scansearch import engine
-from scansearch.data import ImageData, Split, training_batches
-from scansearch.errors import InputError
+from scansearch.data import VALIDATION_STREAMS, ImageData, Split, training_batches
+from scansearch.engine.micro_batches import check_batch_size
 from scansearch.models.decay import weight_decay_groups
 from scansearch.models.merge import LayerGates
 from scansearch.records.costs import Costs
 from scansearch.records.space import SearchSpace
 from scansearch.searching.config import SearchConfig
 from scansearch.searching.penalties import Penalty, mean_entropy
-from scansearch.searching.relaxations import expected_gates, relaxation
+from scansearch.searching.relaxations import Relaxation, expected_gates
+from scansearch.searching.strategies import RELAXATIONS, UPDATES
 from scansearch.searching.supernet import Supernet
-from scansearch.searching.updates import StepTools, update
-from scansearch.seeding import seed_everything
+from scansearch.searching.updates import StepTools, Update
+from scansearch.seeding import Stream, seed_everything, torch_generator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# Distinct streams of random numbers that must not coincide.
-_VALIDATION_STREAM, _GATE_STREAM = 1, 2
-
 
 def build_supernet(config: SearchConfig, space: SearchSpace, data: ImageData) -> Supernet:
     """The supernet of a search with the weights that ``config.seed`` gives."""
-    seed_everything(config.seed)
+    seed_everything(Stream.WEIGHTS, config.seed)
     return Supernet.of_space(
         space,
         config.variant,
@@ -60,19 +58,18 @@ class SearchTask:
         costs: Costs | None = None,
     ) -> None:
         self.config, self.data, self.accelerator, self.costs = config, data, accelerator, costs
-        if data.train.count < config.batch_size:
-            raise InputError(
-                f"batch size {config.batch_size} is larger than the {data.train.count} training images of {data.spec!r}"
-            )
-        if config.batch_size % (accelerator.num_processes * config.accumulate):
-            raise InputError(
-                f"batch size {config.batch_size} is not a multiple of "
-                f"{accelerator.num_processes} processes x {config.accumulate} micro-batches"
-            )
+        self.space = space
+        check_batch_size(
+            config.batch_size,
+            config.accumulate,
+            processes=accelerator.num_processes,
+            images=data.train.count,
+            spec=data.spec,
+        )
         self.epochs = config.epochs
         self.steps_per_epoch = data.train.count // config.batch_size
-        self.update = update(config.update)
-        self.relaxation = relaxation(config.relaxation)
+        self.update: Update = UPDATES.load(config.update)
+        self.relaxation: Relaxation = RELAXATIONS.load(config.relaxation)()
         self.supernet = build_supernet(config, space, data).to(accelerator.device)
         groups = weight_decay_groups(
             self.supernet.backbone,
@@ -126,7 +123,8 @@ class SearchTask:
                 training_batches(
                     self.data.validation,
                     config.batch_size,
-                    seed=config.seed + _VALIDATION_STREAM,
+                    seed=config.seed,
+                    streams=VALIDATION_STREAMS,
                     batches=self.steps_per_epoch,
                     **shared,
                 )
@@ -139,9 +137,8 @@ class SearchTask:
         engine.set_learning_rate(self.weights, engine.cosine(step, total, warmup, config.weights.lr))
         train = next(self._train)
         validation = next(self._validation) if self.update.needs_validation else None
-        seed_everything(
-            config.seed, self.accelerator.process_index, step
-        )  # reading a batch may have reseeded
+        # Reading a batch may have reseeded.
+        seed_everything(Stream.STEP, config.seed, self.accelerator.process_index, step)
         self.supernet.train()
         return self.update.step(self._tools(epoch, step), train, validation)
 
@@ -158,7 +155,7 @@ class SearchTask:
             criterion=self.criterion,
             penalty=self.penalty,
             # The same on every process: they must draw the same gates.
-            generator=Generator().manual_seed((config.seed * 1_000_003 + step) * 10 + _GATE_STREAM),
+            generator=torch_generator(Stream.GATES, config.seed, step),
             temperature=config.temperature.at(step / max(1, total - 1)),
             active=config.k,
             accumulate=config.accumulate,
@@ -225,6 +222,7 @@ class SearchTask:
         return engine.score(
             lambda images: self.supernet(images, gates),
             split,
+            len(self.data.classes),
             batch_size=4 * self.config.batch_size,
             accelerator=self.accelerator,
             workers=self.config.workers,

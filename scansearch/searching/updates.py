@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Generator, Tensor, nn
 
+from scansearch.engine.micro_batches import Batch, MicroBatch, add_gradients
 from scansearch.models.merge import LayerGates
 from scansearch.searching.relaxations import Relaxation, uniform_noise
 from scansearch.searching.supernet import Supernet
@@ -21,7 +22,6 @@ from scansearch.searching.supernet import Supernet
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Batch = tuple[Tensor, Tensor]
 Gates = list[LayerGates]
 
 
@@ -62,26 +62,21 @@ class StepTools:
         self, batch: Batch, gates: Gates, *, scale: float = 1.0, penalise: bool = False
     ) -> dict[str, float]:
         """Add the gradient of ``scale`` x mean loss of ``batch`` (in micro-batches); returns loss and accuracy."""
-        images, labels = (part.to(self.accelerator.device) for part in batch)
-        pieces = list(zip(images.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True))
-        totals = torch.zeros(2, device=images.device)
-        for index, (x, y) in enumerate(pieces):
-            last = index + 1 == len(pieces)
-            with nullcontext() if last else self.accelerator.no_sync(self.network):
-                with self.accelerator.autocast():
-                    logits = self.network(x, gates)
-                loss = self.criterion(logits.float(), y)
-                share = len(y) / len(labels)
-                objective = loss * share * scale
-                if last and penalise and self.learns_alphas:
-                    extra = self.penalty(self.supernet.alphas)
-                    objective = objective if extra is None else objective + extra
-                # Gates are shared by the micro-batches, so the graph from the alphas to them is kept.
-                objective.backward(retain_graph=not last)
-            correct = (logits.detach().argmax(1) == y).float().mean()
-            totals += torch.stack([loss.detach(), correct]) * share
-        loss_mean, accuracy = self.accelerator.reduce(totals, reduction="mean").tolist()
-        return {"loss": loss_mean, "accuracy": 100 * accuracy}
+
+        def add(part: MicroBatch) -> Tensor:
+            with self.accelerator.autocast():
+                logits = self.network(part.images, gates)
+            loss = self.criterion(logits.float(), part.labels)
+            objective = loss * part.share * scale
+            if part.last and penalise and self.learns_alphas:
+                extra = self.penalty(self.supernet.alphas)
+                objective = objective if extra is None else objective + extra
+            # Gates are shared by the micro-batches, so the graph from the alphas to them is kept.
+            objective.backward(retain_graph=not part.last)
+            correct = (logits.detach().argmax(1) == part.labels).float().mean()
+            return torch.stack([loss.detach(), correct])
+
+        return add_gradients(batch, self.accumulate, add, network=self.network, accelerator=self.accelerator)
 
     def step_weights(self, *used: Gates) -> None:
         """Clip, step and clear the weights; branches that no ``used`` gates activated stay bit-unchanged."""
@@ -161,10 +156,7 @@ def bilevel(tools: StepTools, train: Batch, validation: Batch | None) -> dict[st
         tools.backward(validation, tools.gates(), penalise=True)
         tools.step_alphas()
         tools.discard_gradients()
-    gates = _detached(tools.gates())
-    metrics = tools.backward(train, gates)
-    tools.step_weights(gates)
-    return metrics
+    return _train_weights(tools, train)
 
 
 def unrolled(tools: StepTools, train: Batch, validation: Batch | None) -> dict[str, float]:
@@ -180,6 +172,11 @@ def unrolled(tools: StepTools, train: Batch, validation: Batch | None) -> dict[s
         unrolled_gradients(tools, train, validation, xi=tools.weights.param_groups[0]["lr"])
         tools.step_alphas()
         tools.discard_gradients()
+    return _train_weights(tools, train)
+
+
+def _train_weights(tools: StepTools, train: Batch) -> dict[str, float]:
+    """One step of the weights on the training batch; the alphas get no gradient."""
     gates = _detached(tools.gates())
     metrics = tools.backward(train, gates)
     tools.step_weights(gates)
@@ -263,14 +260,7 @@ class Update:
     needs_validation: bool
 
 
-_UPDATES = {
-    "joint": Update(joint, needs_validation=False),
-    "bilevel": Update(bilevel, needs_validation=True),
-    "unrolled": Update(unrolled, needs_validation=True),
-    "fair": Update(fair, needs_validation=False),
-}
-
-
-def update(name: str) -> Update:
-    """The update called ``name`` (see :data:`scansearch.searching.strategies.UPDATES`)."""
-    return _UPDATES[name]
+JOINT = Update(joint, needs_validation=False)
+BILEVEL = Update(bilevel, needs_validation=True)
+UNROLLED = Update(unrolled, needs_validation=True)
+FAIR = Update(fair, needs_validation=False)

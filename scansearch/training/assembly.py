@@ -1,14 +1,27 @@
-"""Configuration and genotype -> data."""
+"""Configuration and genotype -> data, device and model, ready to train."""
 
 from __future__ import annotations
 
+from scansearch import engine
 from scansearch.data import ImageData, load_data
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
 from scansearch.training.config import TrainConfig
+from scansearch.training.task import TrainTask
 
 
-def prepare(config: TrainConfig, genotype: Genotype) -> tuple[TrainConfig, ImageData]:
+def assemble_training(config: TrainConfig, genotype: Genotype) -> TrainTask:
+    """The task that ``config`` describes, at its first step; its own ``config`` has every gap filled in.
+
+    Raises:
+        InputError: the configuration does not fit the genotype, the data or this machine.
+    """
+    accelerator = engine.make_accelerator(config.device, config.mixed_precision)
+    config, data = with_data(config, genotype)
+    return TrainTask(config, genotype, data, accelerator)
+
+
+def with_data(config: TrainConfig, genotype: Genotype) -> tuple[TrainConfig, ImageData]:
     """``config`` with the data and image size that it left open filled in, and the data.
 
     Raises:

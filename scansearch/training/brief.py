@@ -16,7 +16,7 @@ from scansearch.data import Split, training_batches
 from scansearch.errors import RunStopped
 from scansearch.files.strict import StrictModel
 from scansearch.models.decay import weight_decay_groups
-from scansearch.seeding import seed_everything
+from scansearch.seeding import Stream, seed_everything
 
 if TYPE_CHECKING:
     from scansearch.models.backbone import ScanBackbone
@@ -53,7 +53,7 @@ def train_briefly(
     batches = training_batches(train, recipe.batch_size, seed=seed, epoch=0, batches=recipe.steps)
     losses: list[float] = []
     for step, (images, labels) in enumerate(batches):
-        seed_everything(seed, step)
+        seed_everything(Stream.STEP, seed, 0, step)
         rate = engine.cosine(step, recipe.steps, round(recipe.warmup * recipe.steps), recipe.lr)
         engine.set_learning_rate(optimizer, rate)
         loss = criterion(model(images.to(device)).float(), labels.to(device))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 
 from scansearch import engine
 from scansearch.data import ImageData, Split, training_batches
+from scansearch.engine.micro_batches import MicroBatch, add_gradients, check_batch_size
 from scansearch.errors import InputError
-from scansearch.seeding import seed_everything
+from scansearch.seeding import Stream, seed_everything
 from scansearch.training.config import TrainConfig
 from scansearch.training.optimizer import group_numbers, group_tensors, make_optimizer
 
@@ -52,24 +52,22 @@ class TrainTask:
     def __init__(
         self, config: TrainConfig, genotype: Genotype, data: ImageData, accelerator: Accelerator
     ) -> None:
-        self.config, self.data, self.accelerator = config, data, accelerator
-        if data.train.count < config.batch_size:
-            raise InputError(
-                f"batch size {config.batch_size} is larger than the {data.train.count} training images of {data.spec!r}"
-            )
+        self.config, self.genotype, self.data, self.accelerator = config, genotype, data, accelerator
+        check_batch_size(
+            config.batch_size,
+            config.accumulate,
+            processes=accelerator.num_processes,
+            images=data.train.count,
+            spec=data.spec,
+        )
         shares = accelerator.num_processes * config.accumulate
-        if config.batch_size % shares:
-            raise InputError(
-                f"batch size {config.batch_size} is not a multiple of "
-                f"{accelerator.num_processes} processes x {config.accumulate} micro-batches"
-            )
         mixes = bool(config.mix.mixup or config.mix.cutmix)
         if mixes and (config.batch_size // shares) % 2:
             raise InputError(f"mix needs an even number of images at once, not {config.batch_size // shares}")
         self.epochs = config.epochs
         self.steps_per_epoch = data.train.count // config.batch_size
         self.arguments = model_arguments(config, data)
-        seed_everything(config.seed)
+        seed_everything(Stream.WEIGHTS, config.seed)
         self.model = cast("ScanBackbone", genotype.build(**self.arguments)).to(accelerator.device)
         self.layout = torch.channels_last if config.channels_last else torch.preserve_format
         self.model.to(memory_format=self.layout)
@@ -135,19 +133,15 @@ class TrainTask:
         )
 
     def step(self, epoch: int, step: int) -> engine.Metrics:
-        config, device = self.config, self.accelerator.device
+        config = self.config
         self.set_learning_rate(epoch, step)
-        images, labels = next(self._train)
+        batch = next(self._train)
         # Reading a batch may have reseeded.
-        seed_everything(config.seed, self.accelerator.process_index, step)
+        seed_everything(Stream.STEP, config.seed, self.accelerator.process_index, step)
         self.model.train()
-        images, labels = images.to(device), labels.to(device)
-        totals = torch.zeros(2, device=device)
-        pieces = list(zip(images.chunk(config.accumulate), labels.chunk(config.accumulate), strict=True))
-        for index, (x, y) in enumerate(pieces):
-            last = index + 1 == len(pieces)
-            with nullcontext() if last else self.accelerator.no_sync(self.network):
-                totals += self._backward(x, y) * (len(y) / len(labels))
+        metrics = add_gradients(
+            batch, config.accumulate, self._backward, network=self.network, accelerator=self.accelerator
+        )
         if config.optimizer.clip is not None:
             dispatch_clip_grad(
                 self.model.parameters(), config.optimizer.clip, mode=config.optimizer.clip_mode
@@ -156,19 +150,19 @@ class TrainTask:
         self.optimizer.zero_grad()
         if self.ema is not None:
             self.ema.update(self.model, step=step + 1)
-        loss, accuracy = self.accelerator.reduce(totals, reduction="mean").tolist()
-        return {"loss": loss, "accuracy": 100 * accuracy}
+        return metrics
 
     def set_learning_rate(self, epoch: int, step: int) -> None:
         """Give every parameter group the learning rate of step number ``step`` (from 0 over the whole run)."""
         held = self.config.schedule.warmup_by == "epoch" and epoch < self.config.warmup_epochs
         self.scheduler.step_update((epoch + 1) * self.steps_per_epoch if held else step)
 
-    def _backward(self, x: Tensor, labels: Tensor) -> Tensor:
+    def _backward(self, part: MicroBatch) -> Tensor:
         """Add the gradient of one micro-batch's share of the loss; returns its loss and accuracy.
 
         Of mixed images, a prediction of the label that weighs most counts as right.
         """
+        x, labels = part.images, part.labels
         targets: Tensor = labels
         if self.config.erase.probability:
             x = self.erase(x)
@@ -178,7 +172,7 @@ class TrainTask:
         with self.accelerator.autocast():
             logits = self.network(x.contiguous(memory_format=self.layout) if self.config.channels_last else x)
         loss = self.criterion(logits.float(), targets)
-        (loss / self.config.accumulate).backward()
+        (loss * part.share).backward()
         correct = (logits.detach().argmax(1) == labels).float().mean()
         return torch.stack([loss.detach(), correct])
 
@@ -235,6 +229,7 @@ class TrainTask:
         return engine.score(
             model,
             split,
+            len(self.data.classes),
             batch_size=2 * self.config.batch_size // self.accelerator.num_processes,
             accelerator=self.accelerator,
             workers=self.config.workers,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
 import torch
+from support.scripts import load_experiment
 
 import scansearch
 from scansearch.analysis.benchmark import genotype_means, noise
@@ -17,7 +17,7 @@ from scansearch.data import Split, load_data
 from scansearch.data.translated import with_validation_in_training
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.genotype import Genotype
-from scansearch.seeding import seed_everything
+from scansearch.seeding import Stream, seed_everything
 from scansearch.training.brief import BriefRecipe, train_briefly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +30,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def script():
-    specification = importlib.util.spec_from_file_location("vim8_bench", ROOT / "experiments/vim8_bench.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_experiment("vim8_bench")
 
 
 # --- the table ---
@@ -183,7 +180,7 @@ def test_the_last_training_sees_train_and_validation_and_the_same_test(digits):
 
 
 def _model(tiny_space, seed=0):
-    seed_everything(seed)
+    seed_everything(Stream.WEIGHTS, seed)
     return Genotype.of_space(tiny_space, [["h"], ["v"]]).build(num_classes=10, in_chans=1)
 
 

@@ -83,7 +83,8 @@ def run(tmp_path_factory):
 
 
 def test_an_opened_search_has_the_weights_that_it_ended_with(run):
-    task, space = open_search(run)
+    search = open_search(run)
+    task, space = search.task, search.task.space
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     assert space.name == "tiny-test"
     assert task.score_validation()["loss"] == pytest.approx(last["validation_loss"], rel=1e-6)
@@ -111,19 +112,20 @@ def test_an_interrupted_ranking_goes_on_where_it_was(run, monkeypatch):
 
 
 def test_test_images_are_not_touched(run, monkeypatch):
-    task, space = open_search(run)
+    search = open_search(run)
+    task = search.task
 
     def forbidden(index):
         raise AssertionError("a test image was read")
 
     object.__setattr__(task.data.test, "read", forbidden)
-    monkeypatch.setattr(fidelity, "open_search", lambda folder: (task, space))
+    monkeypatch.setattr(fidelity, "open_search", lambda folder: search)
     assert rank_run(run, samples=3, steps=2, seed=9).samples
 
 
 def test_scores_are_those_of_the_search(run):
     found = rank_run(run, samples=4, steps=3, seed=5)
-    task, _ = open_search(run)
+    task = open_search(run).task
     for sample in found.samples:
         loss = task.validation_loss(task.supernet.subnetwork(sample.layers))
         assert sample.scores["inherited"] == pytest.approx(-loss, rel=1e-6)

@@ -19,10 +19,10 @@ import torch
 import scansearch.models
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.exporting import FORMATS, export
+from scansearch.exporting import export
 from scansearch.exporting.check import ExportMismatch, compare
 from scansearch.exporting.read_program import load_program
-from scansearch.exporting.source import Source, load_source
+from scansearch.exporting.source import Source, SourceOptions, load_source
 from scansearch.exporting.targets import (
     genotype_yaml,
     hub_folder,
@@ -39,7 +39,7 @@ FAMILIES = pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
 
 def trained(genotypes: dict[str, Path], family: str, folder: Path) -> tuple[Path, Source]:
     """A run folder as a training leaves it, with weights that no seed gives."""
-    source = load_source(genotypes[family], seed=5, **SIZES)
+    source = load_source(genotypes[family], SourceOptions(seed=5, **SIZES))
     with torch.no_grad():
         for parameter in source.model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -59,6 +59,7 @@ def test_yaml_to_model_to_yaml_is_identical(family: str, genotypes: dict[str, Pa
     assert Genotype.load(first).build(**SIZES).directions == Genotype.load(second).layers
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_weights_of_a_run_survive_safetensors(
     family: str, genotypes: dict[str, Path], tmp_path: Path
@@ -75,6 +76,7 @@ def test_weights_of_a_run_survive_safetensors(
     assert torch.equal(again.logits(images), source.logits(images))
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_timm_reads_the_hub_folder(family: str, genotypes: dict[str, Path], tmp_path: Path) -> None:
     run, source = trained(genotypes, family, tmp_path / "run")
@@ -109,24 +111,26 @@ def test_timm_reads_the_hub_folder(family: str, genotypes: dict[str, Path], tmp_
 def test_the_hub_folder_tells_how_its_images_are_normalised(
     notes: dict[str, Any], expected: dict[str, Any], genotypes: dict[str, Path]
 ) -> None:
-    source = dataclasses.replace(load_source(genotypes["local_vim"], **SIZES), notes=notes)
+    source = dataclasses.replace(load_source(genotypes["local_vim"], SourceOptions(**SIZES)), notes=notes)
     config = hub_folder.config(source)["pretrained_cfg"]
     assert {"mean": config["mean"], "std": config["std"]} == expected
-    three = load_source(genotypes["local_vim"], num_classes=4)
+    three = load_source(genotypes["local_vim"], SourceOptions(num_classes=4))
     assert hub_folder.config(three)["pretrained_cfg"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
 
 
 def test_fresh_weights_come_from_the_seed(genotypes: dict[str, Path]) -> None:
-    first, same, other = (load_source(genotypes["local_vim"], seed=seed, **SIZES) for seed in (1, 1, 2))
+    first, same, other = (
+        load_source(genotypes["local_vim"], SourceOptions(seed=seed, **SIZES)) for seed in (1, 1, 2)
+    )
     images = first.images()
     assert torch.equal(first.logits(images), same.logits(images))
     assert not torch.equal(first.logits(images), other.logits(images))
 
 
 def test_a_plain_checkpoint_gives_classes_and_channels(genotypes: dict[str, Path], tmp_path: Path) -> None:
-    source = load_source(genotypes["local_vim"], seed=3, num_classes=6, in_chans=2)
+    source = load_source(genotypes["local_vim"], SourceOptions(seed=3, num_classes=6, in_chans=2))
     torch.save({"state_dict": source.model.state_dict()}, tmp_path / "plain.pth")
-    read = load_source(genotypes["local_vim"], weights=tmp_path / "plain.pth")
+    read = load_source(genotypes["local_vim"], SourceOptions(weights=tmp_path / "plain.pth"))
     assert (read.model.num_classes, read.model.in_chans) == (6, 2)
     assert torch.equal(read.logits(source.images()), source.logits(source.images()))
 
@@ -201,6 +205,7 @@ def program(genotypes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     return folder / "model.pt2", source
 
 
+@pytest.mark.smoke
 def test_program_runs_without_scansearch_on_any_batch(program: tuple[Path, Source], tmp_path: Path) -> None:
     path, source = program
     pairs = [(source.images(batch), source.logits(source.images(batch))) for batch in (1, 2, 5)]
@@ -234,7 +239,7 @@ def test_programs_of_other_switches_are_read_back(
     genotype = Genotype.load(genotypes[family])
     changed = Genotype(family=genotype.family, layers=genotype.layers, model=genotype.model | switches)
     changed.save(tmp_path / "changed.yaml")
-    source = load_source(tmp_path / "changed.yaml", **SIZES)
+    source = load_source(tmp_path / "changed.yaml", SourceOptions(**SIZES))
     torch.export.save(
         torch_program.trace(standalone_file.plain_model(source), source), tmp_path / "model.pt2"
     )
@@ -271,7 +276,7 @@ def test_a_wrong_standalone_file_keeps_the_old_one(
     original = standalone_file.standalone_text
     wrong = "return self.out_proj(self.merge(y))"
     right = "return self.out_proj(self.merge(y * F.silu(z).unsqueeze(1)))"
-    assert right in original(load_source(genotypes["local_vim"], **SIZES))
+    assert right in original(load_source(genotypes["local_vim"], SourceOptions(**SIZES)))
     monkeypatch.setattr(
         standalone_file, "standalone_text", lambda source: original(source).replace(right, wrong)
     )
@@ -288,20 +293,20 @@ def test_wrong_weights_leave_nothing(
     module: Any, genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def save(path: Path, model: torch.nn.Module, *rest: Any) -> None:
-        other = load_source(genotypes["local_vim"], seed=99, **SIZES)
+        other = load_source(genotypes["local_vim"], SourceOptions(seed=99, **SIZES))
         save_weights(path, other.model, *rest)
 
     monkeypatch.setattr(module, "save_weights", save)
     out = tmp_path / ("model.safetensors" if module.SUFFIXES else "hub")
     with pytest.raises(ExportMismatch, match="logits differ by"):
-        module.export(load_source(genotypes["local_vim"], **SIZES), out)
+        module.export(load_source(genotypes["local_vim"], SourceOptions(**SIZES)), out)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lossy_genotype_file_leaves_nothing(
     genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = load_source(genotypes["local_vim"], **SIZES)
+    source = load_source(genotypes["local_vim"], SourceOptions(**SIZES))
     lines = source.genotype.to_yaml().replace("w4_flip", "w3_flip").splitlines(keepends=True)
     text = "".join(line for line in lines if not line.startswith("hash:"))
     monkeypatch.setattr(Genotype, "to_yaml", lambda self: text)
@@ -311,7 +316,7 @@ def test_a_lossy_genotype_file_leaves_nothing(
 
 
 def test_logits_that_are_not_finite_or_of_another_shape_are_mismatches(genotypes: dict[str, Path]) -> None:
-    source = load_source(genotypes["local_vim"], **SIZES)
+    source = load_source(genotypes["local_vim"], SourceOptions(**SIZES))
     with pytest.raises(ExportMismatch, match="differ by nan"):
         compare(source, lambda images: source.logits(images) * float("nan"), tolerance=1e-4)
     with pytest.raises(ExportMismatch, match=r"gives \[2, 3\], the model \[2, 4\]"):
@@ -364,9 +369,11 @@ def test_bad_input_is_one_line(case: str, genotypes: dict[str, Path], tmp_path: 
 
 
 def test_unknown_subject_and_supernet_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder, genotype file or weight file"):
+    with pytest.raises(
+        InputError, match=r"does not exist: export takes a genotype file, a search's run folder"
+    ):
         load_source(tmp_path / "nothing")
-    with pytest.raises(InputError, match=r"holds neither genotype.yaml nor best.safetensors"):
+    with pytest.raises(InputError, match=r"holds no genotype.yaml, best.safetensors or config.yaml"):
         load_source(tmp_path)
     with pytest.raises(InputError, match="a supernet is no model to export"):
         load_source("localvim_tiny_search")
@@ -375,11 +382,4 @@ def test_unknown_subject_and_supernet_are_refused(tmp_path: Path) -> None:
 def test_weights_decide_the_number_of_classes(genotypes: dict[str, Path], tmp_path: Path) -> None:
     run, _ = trained(genotypes, "local_vim", tmp_path / "run")
     with pytest.raises(InputError, match="the weights are for num_classes 4, not 10"):
-        load_source(run, num_classes=10)
-
-
-def test_every_format_has_its_module() -> None:
-    for module, _ in FORMATS.values():
-        target = importlib.import_module(f"scansearch.exporting.targets.{module}")
-        assert callable(target.export)
-        assert isinstance(target.SUFFIXES, tuple)
+        load_source(run, SourceOptions(num_classes=10))

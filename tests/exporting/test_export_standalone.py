@@ -13,7 +13,7 @@ import torch
 
 from scansearch.errors import InputError
 from scansearch.exporting import export
-from scansearch.exporting.source import load_source
+from scansearch.exporting.source import SourceOptions, load_source
 from scansearch.exporting.targets.standalone_file import plain_arguments, standalone_text
 from scansearch.records.genotype import Genotype
 
@@ -65,7 +65,7 @@ def test_runs_and_trains_where_scansearch_cannot_be_imported(
         export(
             genotypes[family], "safetensors", tmp_path / f"{family}.safetensors", num_classes=4, in_chans=1
         )
-        source = load_source(genotypes[family], num_classes=4, in_chans=1)
+        source = load_source(genotypes[family], SourceOptions(num_classes=4, in_chans=1))
         images = source.images(3)
         torch.save({"images": images, "logits": source.logits(images)}, tmp_path / f"{family}.pt")
     done = subprocess.run(

@@ -37,7 +37,8 @@ def test_checkpoints_come_back_bit_for_bit_and_the_last_two_are_kept(run):
         "step-000000002.safetensors",
         "step-000000003.safetensors",
     ]
-    tensors, state, warnings = run.load_checkpoint()
+    checkpoint = run.load_checkpoint()
+    tensors, state, warnings = checkpoint.tensors, checkpoint.state, checkpoint.warnings
     assert state == {"progress": {"step": 3}, "x": 0.1}
     assert not warnings
     for name, tensor in _tensors(1.0).items():
@@ -61,7 +62,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(run, dama
     else:
         content = bytearray(b"\x80\x04pickle")
     path.write_bytes(content)
-    tensors, state, warnings = run.load_checkpoint()
+    checkpoint = run.load_checkpoint()
+    tensors, state, warnings = checkpoint.tensors, checkpoint.state, checkpoint.warnings
     assert state == {"n": 1}
     assert torch.equal(tensors["a"], torch.ones(3, 2))
     assert "step-000000002" in warnings[0]

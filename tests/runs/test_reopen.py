@@ -32,7 +32,7 @@ def test_an_unfinished_run_is_derived_from_by_its_own_selection(cut_off, tmp_pat
     preferences, folder = cut_off
     before = sorted(path.name for path in folder.rglob("*"))
     told = []
-    found = select_unfinished(folder, told.append)
+    found = select_unfinished(folder, warn=told.append)
     assert found == preferences
     assert preferences.selection in told[0]
 

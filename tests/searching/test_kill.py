@@ -66,7 +66,7 @@ def _kill_and_resume(strategy: str, kills: int, space: str, tmp_path: Path) -> N
         process.kill()
         process.communicate()
         saved = Run.open(broken).load_checkpoint()
-        resumed_from = saved[1]["progress"]["step"] if saved else 0
+        resumed_from = saved.step if saved else 0
         assert resumed_from >= _steps(broken) - 0.2 * STEPS
         process = _start("--resume", str(broken))
     _finish(process)

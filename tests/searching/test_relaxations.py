@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scansearch.searching.relaxations import gumbel_noise, relaxation
+from scansearch.searching.relaxations import Gdas, gumbel_noise
 from scansearch.searching.strategies import RELAXATIONS
 
 ALPHAS = [[0.3, -0.2, 1.1, 0.0, 0.4, -1.0, 0.2, 0.6], [2.0, -2.0, 0.5]]
@@ -17,7 +17,7 @@ def _alphas(requires_grad=False):
 
 def _gates(name, alphas, *, active=2, temperature=0.7, seed=5):
     generator = torch.Generator().manual_seed(seed)
-    return relaxation(name).gates(alphas, active=active, temperature=temperature, generator=generator)
+    return RELAXATIONS.load(name)().gates(alphas, active=active, temperature=temperature, generator=generator)
 
 
 @pytest.mark.parametrize("name", RELAXATIONS)
@@ -77,7 +77,7 @@ def test_gumbel_top_k_samples_by_probability():
     generator = torch.Generator().manual_seed(1)
     counts = torch.zeros(4)
     for _ in range(4000):
-        (layer,) = relaxation("gdas").gates([alpha], active=1, temperature=1.0, generator=generator)
+        (layer,) = Gdas().gates([alpha], active=1, temperature=1.0, generator=generator)
         counts[layer.active[0]] += 1
     # Four standard deviations of a share at 4000 draws are at most 0.032.
     torch.testing.assert_close(counts / 4000, torch.exp(alpha).float(), atol=0.032, rtol=0)
@@ -92,8 +92,8 @@ def test_temperature_moves_softmax_between_uniform_and_one_hot():
 
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_probabilities_rank_the_candidates_as_the_alphas_do(name):
-    for p, alpha in zip(relaxation(name).probabilities(_alphas()), _alphas(), strict=True):
-        if relaxation(name).learns_alphas:
+    for p, alpha in zip(RELAXATIONS.load(name)().probabilities(_alphas()), _alphas(), strict=True):
+        if RELAXATIONS.load(name)().learns_alphas:
             assert torch.argsort(p).tolist() == torch.argsort(alpha).tolist()
         else:
             assert p.unique().numel() == 1

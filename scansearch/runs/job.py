@@ -1,0 +1,138 @@
+"""One task and the run folder that it fills: what a search and a training do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from scansearch import engine
+from scansearch.costing.memory import check_memory, forecast
+from scansearch.files.strict import dump_yaml
+from scansearch.runs.environment import environment
+from scansearch.runs.fingerprint import (
+    NAME,
+    Fingerprint,
+    compare_fingerprints,
+    load_fingerprint,
+    take_fingerprint,
+)
+from scansearch.runs.folder import Run
+from scansearch.runs.recorder import Observer, Recorder, Warned
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import nn
+
+    from scansearch.data import ImageData
+    from scansearch.searching.config import SearchConfig
+    from scansearch.training.config import TrainConfig
+
+
+class RunTask(engine.Task, Protocol):
+    """A task that knows its configuration, its data and its device."""
+
+    config: Any
+    data: ImageData
+    accelerator: Accelerator
+
+
+class RunJob:
+    """A task, what it will cost, and the folder that it writes to.
+
+    Attributes:
+        command: the subcommand that resumes it.
+        writes: whether this process writes files; the others only compute.
+        run: its folder, once :meth:`create` or :meth:`reopen` gave it one.
+    """
+
+    command: ClassVar[str]
+    run: Run
+
+    def __init__(self, task: RunTask, network: nn.Module, observe: Observer) -> None:
+        """``network`` is what learns.
+
+        Raises:
+            InputError: a step does not fit in memory.
+        """
+        config: SearchConfig | TrainConfig = task.config
+        self.data, self.accelerator, self.observe = task.data, task.accelerator, observe
+        self.writes = self.accelerator.is_main_process
+        self._task = task
+        at_once = config.batch_size // (self.accelerator.num_processes * config.accumulate)
+        image = (self.data.channels, *self.data.image_size)
+        with self.accelerator.autocast():
+            self.forecast = forecast(network, image, at_once, device=self.accelerator.device)
+        check_memory(self.forecast, at_once)
+
+    def records(self) -> dict[str, str]:
+        """What the run starts from beside its configuration: file name -> canonical text."""
+        raise NotImplementedError
+
+    def create(self, folder: Path) -> None:
+        """Make the run folder.
+
+        Raises:
+            InputError: the folder is in use or cannot be written.
+        """
+        if self.writes:
+            settings = dump_yaml(self._settings())
+            records = self.records() | {NAME: self._fingerprint().to_json()}
+            Run.create(folder, settings, self._surroundings(), records)
+        self.accelerator.wait_for_everyone()
+        self.run = Run(folder)
+
+    def reopen(self, run: Run) -> None:
+        """Go on in the folder of ``run``.
+
+        Raises:
+            InputError: what it started from has changed.
+        """
+        self.run = run
+        before = load_fingerprint(run.folder)
+        if before is not None:
+            for warning in compare_fingerprints(run.folder, before, self._fingerprint()):
+                self.observe(Warned(warning))
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = self._task.config.model_dump(mode="json", by_alias=True)
+        return settings
+
+    def _surroundings(self) -> dict[str, Any]:
+        return environment(str(self.accelerator.device), self._task.config.seed)
+
+    def _fingerprint(self) -> Fingerprint:
+        return take_fingerprint(self._settings(), self.records(), self.data, self._surroundings())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes' runs out of the folder inside the block; the main process holds the lock.
+
+        Raises:
+            InputError: another run is at work in the folder.
+        """
+        with self.run.locked() if self.writes else nullcontext():
+            yield
+
+    def recorder(self, heading: str, needs: Sequence[str]) -> Recorder:
+        """What drives the task into the folder; ``heading`` and ``needs`` are shown at the start."""
+        config = self._task.config
+        return Recorder(
+            run=self.run,
+            task=self._task,
+            data=self.data,
+            accelerator=self.accelerator,
+            seed=config.seed,
+            checkpoint_minutes=config.checkpoint_minutes,
+            command=self.command,
+            heading=heading,
+            parameters=self.forecast.parameters,
+            needs=", ".join(needs),
+            observe=self.observe,
+        )
+
+    def baseline(self) -> tuple[str, float] | None:
+        """Name and accuracy (percent) of a simple classifier on these data, where there is one."""
+        measure: Callable[[], tuple[str, float]] | None = self.data.baseline
+        return measure() if measure is not None else None

@@ -1,0 +1,39 @@
+"""Configuration and space -> data, device, costs and supernet, ready to search."""
+
+from __future__ import annotations
+
+from scansearch import engine
+from scansearch.costing.flops import space_costs
+from scansearch.data import load_data
+from scansearch.errors import InputError
+from scansearch.records.space import SearchSpace
+from scansearch.searching.config import SearchConfig
+from scansearch.searching.task import SearchTask
+
+
+def assemble_search(config: SearchConfig, space: SearchSpace) -> SearchTask:
+    """The task that ``config`` describes, at its first step.
+
+    Raises:
+        InputError: the configuration does not fit the space, the data or this machine.
+    """
+    smallest = min(len(names) for names in space.layer_candidates(config.variant))
+    if config.k > smallest:
+        raise InputError(
+            f"k is {config.k}, but a layer of {space.name!r} has {smallest} candidates (allowed: 1 to {smallest})"
+        )
+    accelerator = engine.make_accelerator(config.device, config.mixed_precision)
+    data = load_data(
+        config.data,
+        image_size=config.image_size or space.variant(config.variant).image_size,
+        augment=config.augment,
+        max_broken=config.max_broken,
+    )
+    costs = space_costs(
+        space,
+        config.variant,
+        image_size=config.image_size,
+        num_classes=len(data.classes),
+        in_chans=data.channels,
+    )
+    return SearchTask(config, space, data, accelerator, costs=costs)
