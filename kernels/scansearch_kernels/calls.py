@@ -167,12 +167,21 @@ def check_conv(
     return call
 
 
-# Orders are fixed tables that models pass again and again: remember, by identity, which were found sound.
-_sound: dict[int, tuple[weakref.ref[Tensor], int, int]] = {}
+def capturing(device: torch.device) -> bool:
+    """Whether the device's current stream is being captured into a CUDA graph: no value can be waited for then."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+# Orders are fixed tables that models pass again and again: remember, by identity and limit, which were found sound.
+_sound: dict[tuple[int, int], tuple[weakref.ref[Tensor], int]] = {}
 
 
 def check_order(name: str, order: Tensor, device: torch.device, limit: int) -> None:
-    """Demand int32 indices in -1..limit-1 on `device`, none twice in a direction (-1 may repeat)."""
+    """Demand int32 indices in -1..limit-1 on `device`, none twice in a direction (-1 may repeat).
+
+    The values are looked at once per order. Where that is impossible (in a trace, or while a stream is captured) an
+    order not seen before is taken as it is.
+    """
     if order.device != device:
         raise ValueError(f"{name} must be on {device} like the other tensors, got {order.device}")
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(order):
@@ -181,8 +190,11 @@ def check_order(name: str, order: Tensor, device: torch.device, limit: int) -> N
         return
     # an inference tensor keeps no version: it is checked every time
     version = -1 if order.is_inference() else order._version
-    known = _sound.get(id(order))
-    if known is not None and known[0]() is order and version >= 0 and known[1:] == (version, limit):
+    key = (id(order), limit)
+    known = _sound.get(key)
+    if known is not None and known[0]() is order and version >= 0 and known[1] == version:
+        return
+    if capturing(device):
         return
     if order.numel():
         low, high = int(order.min()), int(order.max())
@@ -191,8 +203,7 @@ def check_order(name: str, order: Tensor, device: torch.device, limit: int) -> N
         ordered = order.sort(dim=1).values
         if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
             raise ValueError(f"{name} must not visit an index twice in one direction")
-    key = id(order)
-    _sound[key] = (weakref.ref(order, lambda _: _sound.pop(key, None)), version, limit)
+    _sound[key] = (weakref.ref(order, lambda _: _sound.pop(key, None)), version)
 
 
 def _shape(tensor: Tensor) -> str:
@@ -205,11 +216,11 @@ def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def _steps(name: str, order: Tensor, directions: int) -> int:
-    if order.dim() != 2 or order.shape[0] != directions:
+    if order.dim() != 2 or order.size(0) != directions:  # Dynamo cannot index the shape of a constant table
         raise ValueError(f"{name} must be [{directions}, steps], got {_shape(order)}")
     if order.dtype != torch.int32:
         raise ValueError(f"{name} must be int32, got {order.dtype}")
-    return order.shape[1]
+    return order.size(1)
 
 
 def _lengths(lengths: Sequence[int] | None, directions: int, steps: int) -> tuple[int, ...]:

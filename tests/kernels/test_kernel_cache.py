@@ -14,7 +14,7 @@ COMPUTE = """
 import json, sys, time, warnings
 sys.path.insert(0, {here!r})
 import torch
-from scan_cases import CASES, gradients, relative_error
+from support.scan_cases import CASES, gradients, relative_error
 from scansearch_kernels.cpu import compiled
 from scansearch_kernels.bench.hardware import instruction_set
 with warnings.catch_warnings(record=True) as said:

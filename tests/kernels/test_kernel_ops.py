@@ -3,8 +3,8 @@
 import pytest
 import scansearch_kernels.cpu.backend
 import torch
-from scan_cases import CASES, ScanCase, check, gradients
 from scansearch_kernels import causal_conv, ops, selective_scan
+from support.scan_cases import CASES, ScanCase, check, gradients
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 

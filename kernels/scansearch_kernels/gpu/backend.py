@@ -13,7 +13,7 @@ from torch import Tensor
 from scansearch_kernels import ops
 from scansearch_kernels.calls import ConvCall, ScanCall, check_order
 from scansearch_kernels.gpu import conv, plan
-from scansearch_kernels.gpu.launch import interpreted
+from scansearch_kernels.gpu.launch import interpreted, run_all
 from scansearch_kernels.transforms import refuse_tangents
 
 OLDEST_TRITON = (3, 4)  # the first with `triton.knobs` and with all of the language that the kernels use
@@ -66,8 +66,7 @@ def _scan(*arguments: Any) -> tuple[Tensor, Tensor]:
     call, keep = _checked(ops.scan_call(*arguments[:15])), arguments[15]
     launches, y, saved = plan.plan_forward(call, keep)
     if y.numel():
-        for launch in launches:
-            launch.run()
+        run_all(launches)
     return y, y.new_empty(0, dtype=_state_dtype(call)) if saved is None or not y.numel() else saved
 
 
@@ -81,15 +80,13 @@ def _scan_backward(dy: Tensor, saved: Tensor, *arguments: Any) -> list[Tensor]:
             dy,
         )
     launches, partial, _ = plan.plan_backward(call, saved, dy)
-    for launch in launches:
-        launch.run()
+    run_all(launches)
     return ops.present(plan.finish(call, partial), ops.SCAN_INPUTS, dy)
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> Tensor:
     launches, y = conv.plan_forward(_conv_call(x, weight, bias, read_order, lengths, steps))
-    for launch in launches:
-        launch.run()
+    run_all(launches)
     return y
 
 
@@ -98,8 +95,7 @@ def _conv_backward(
 ) -> list[Tensor]:
     call = _conv_call(x, weight, bias, read_order, lengths, steps)
     launches, partial = conv.plan_backward(call, dy)
-    for launch in launches:
-        launch.run()
+    run_all(launches)
     return ops.present(conv.finish(call, partial), ops.CONV_INPUTS, dy)
 
 

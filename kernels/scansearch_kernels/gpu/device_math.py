@@ -7,8 +7,12 @@
 import triton
 import triton.language as tl
 
+from scansearch_kernels.gpu.launch import interpreted
+
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+INTERPRETED = tl.constexpr(interpreted())  # where there is no inline assembly
+STEPS = tl.constexpr(16)  # steps per projection of low-rank delta: the smallest matrix product
 
 
 @triton.jit
@@ -18,9 +22,20 @@ def exponential(x):
 
 
 @triton.jit
+def reciprocal(x):
+    """1 / x; in float32 the hardware's, which is off by one unit in the last place and wants x to be normal."""
+    if INTERPRETED or x.dtype == tl.float64:
+        return 1.0 / x
+    else:
+        return tl.inline_asm_elementwise(
+            "rcp.approx.ftz.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+
+
+@triton.jit
 def sigmoid(x):
     """1 / (1 + exp(-x)); an overflowing exponential gives the right limit, 0."""
-    return 1.0 / (1.0 + exponential(-x))
+    return reciprocal(1.0 + exponential(-x))
 
 
 @triton.jit
@@ -33,15 +48,15 @@ def softplus(x):
         step = tl.where(shifted == 1.0, 1.0, shifted - 1.0)
         tail = tl.where(shifted == 1.0, small, tl.log(shifted) * small / step)
     else:
-        # log1p(e) = 2 atanh(e / (2 + e)), whose series in s <= 1/3 ends below 2e-8
-        s = small / (2.0 + small)
-        square = s * s
-        series = square * (1.0 / 13.0) + 1.0 / 11.0
-        series = series * square + 1.0 / 9.0
-        series = series * square + 1.0 / 7.0
-        series = series * square + 1.0 / 5.0
-        series = series * square + 1.0 / 3.0
-        tail = 2.0 * (s + s * square * series)
+        # e (1 + e l(e)), the minimax polynomial of log(1 + e) on [0, 1] that is exact near 0: off by 3.3e-8
+        series = small * 0.0053646897 - 0.030065285
+        series = series * small + 0.079203777
+        series = series * small - 0.13753745
+        series = series * small + 0.19153632
+        series = series * small - 0.24857159
+        series = series * small + 0.33321321
+        series = series * small - 0.49999648
+        tail = series * small * small + small
     return tl.maximum(x, 0.0) + tail
 
 
@@ -62,6 +77,21 @@ def rows_of(tile):
     for i in tl.static_range(height):
         rows = rows + (tl.reshape(parts[i], [width]),)
     return rows
+
+
+@triton.jit
+def eight_values(vector):
+    """The entries of an [8] vector as [1] each; split from the lowest bit up, so that its load can be wide."""
+    parts = (vector,)
+    for level in tl.static_range(3):
+        halves = ()
+        for i in tl.static_range(1 << level):
+            halves = halves + tl.split(tl.reshape(parts[i], [4 >> level, 2]))
+        parts = halves
+    values = ()
+    for i in tl.static_range(8):
+        values = values + (parts[(i & 1) * 4 + (i & 2) + (i >> 2)],)
+    return values
 
 
 @triton.jit
@@ -139,41 +169,58 @@ def reached(rows, live, EVEN: tl.constexpr):
 
 
 @triton.jit
-def gathered(pointer, rows, row_stride, columns, live, EVEN: tl.constexpr, COMPUTE: tl.constexpr):
-    """[len(rows), len(columns)] of a matrix; zeros where nothing is reached."""
+def fetched(pointer, rows, row_stride, columns, live, EVEN: tl.constexpr):
+    """[len(rows), len(columns)] of a matrix as it is stored; zeros where nothing is reached."""
     place = rows[:, None] * row_stride + columns[None, :]
-    return tl.load(pointer + place, mask=reached(rows, live, EVEN), other=0.0).to(COMPUTE)
+    return tl.load(pointer + place, mask=reached(rows, live, EVEN), other=0.0)
+
+
+@triton.jit
+def gathered(pointer, rows, row_stride, columns, live, EVEN: tl.constexpr, COMPUTE: tl.constexpr):
+    """The same in the type of computation."""
+    return fetched(pointer, rows, row_stride, columns, live, EVEN).to(COMPUTE)
 
 
 @triton.jit
 def project(
-    delta, delta_row, weight, remainder, rank, read, scratch, start, stop,
-    HAS_READ: tl.constexpr, TILE: tl.constexpr, SPLIT: tl.constexpr, COMPUTE: tl.constexpr,
+    delta, delta_row, weight, rank, rows, scratch,
+    TILE: tl.constexpr, SPLIT: tl.constexpr, COMPUTE: tl.constexpr,
 ):  # fmt: skip
-    """Low-rank delta of 16 steps times its weight, on the tensor cores, into `scratch` [16, TILE].
+    """Low-rank delta of the 16 `rows` times its weight, on the tensor cores, into `scratch` [16, TILE].
 
-    The weight comes in squares of 16 ranks x 16 channels, padded with zeros, from this tile's first on: registers
-    are scarce where this is called. A 16-bit delta is exact in tf32, so (SPLIT) the weight is a part that is too,
-    and `remainder` is what that leaves.
+    The weight is [rank / 16, parts, 16, TILE], padded with zeros, from this tile's first rank on. SPLIT is the number
+    of parts: a bfloat16 delta times three parts of bfloat16 that sum to the weight, a float16 one (exact in tf32) times
+    a part that is exact in tf32 and what that leaves; else one part, the weight itself.
     """
     sixteen = tl.arange(0, 16)
-    square = sixteen[:, None] * 16 + sixteen[None, :]
-    rows = visited(read, start + sixteen, stop, HAS_READ)
-    parts = tl.cdiv(rank, 16)
-    tl.debug_barrier()  # the rows of the steps before have been read
-    for piece in range(0, TILE // 16):
-        full = tl.zeros([16, 16], dtype=COMPUTE)
-        for part in range(0, parts):
-            ranks = part * 16 + sixteen
-            low = gathered(delta, rows, delta_row, ranks, ranks < rank, False, COMPUTE)
-            place = (piece * parts + part) * 256 + square
-            spread = tl.load(weight + place).to(COMPUTE)
-            if tl.float64 == COMPUTE:
-                full = tl.dot(low, spread, full, input_precision="ieee", out_dtype=COMPUTE)
-            elif SPLIT:
-                full = tl.dot(low, tl.load(remainder + place), full, input_precision="tf32")
-                full = tl.dot(low, spread, full, input_precision="tf32")
+    columns = tl.arange(0, TILE)
+    square = sixteen[:, None] * TILE + columns[None, :]
+    full = tl.zeros([16, TILE], dtype=COMPUTE)
+    for part in range(0, tl.cdiv(rank, 16)):
+        ranks = part * 16 + sixteen
+        low = fetched(delta, rows, delta_row, ranks, ranks < rank, False)
+        for piece in tl.static_range(SPLIT - 1, -1, -1):
+            # as one row: loads of equal shape share a layout, and that of [16, TILE] is for one channel a lane
+            spread = tl.load(weight + (part * SPLIT + piece) * 16 * TILE + tl.arange(0, 16 * TILE))
+            spread = tl.reshape(spread, [16, TILE])
+            if SPLIT == 3 and not INTERPRETED:  # whose products of bfloat16 are wrong
+                full = tl.dot(low, spread, full)
+            elif SPLIT > 1:
+                full = tl.dot(low.to(COMPUTE), spread.to(COMPUTE), full, input_precision="tf32")
+            elif tl.float64 == COMPUTE:
+                full = tl.dot(
+                    low.to(COMPUTE), spread.to(COMPUTE), full, input_precision="ieee", out_dtype=COMPUTE
+                )
             else:
-                full = tl.dot(low, spread, full, input_precision="tf32x3")
-        tl.store(scratch + sixteen[:, None] * TILE + piece * 16 + sixteen[None, :], full)
-    tl.debug_barrier()
+                full = tl.dot(low.to(COMPUTE), spread.to(COMPUTE), full, input_precision="tf32x3")
+    tl.store(scratch + square, full)
+
+
+@triton.jit
+def staged(
+    matrix, row_stride, rows, stage, STATES: tl.constexpr, STATES_PAD: tl.constexpr, COMPUTE: tl.constexpr
+):
+    """Copies 16 `rows` of B or C into `stage` [16, STATES_PAD], from where a warp reads them in wide loads."""
+    states = tl.arange(0, STATES_PAD)
+    tile = gathered(matrix, rows, row_stride, states, states < STATES, STATES == STATES_PAD, COMPUTE)
+    tl.store(stage + tl.arange(0, 16)[:, None] * STATES_PAD + states[None, :], tile)

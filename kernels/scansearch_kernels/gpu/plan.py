@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 
 from scansearch_kernels.calls import ScanCall
+from scansearch_kernels.gpu.device_math import STEPS
 from scansearch_kernels.gpu.launch import (
     Launch,
     addressable,
@@ -17,6 +18,7 @@ from scansearch_kernels.gpu.launch import (
     covers,
     lengths_on,
     output,
+    prepared,
     triton_dtype,
 )
 from scansearch_kernels.gpu.scan_backward import (
@@ -26,7 +28,7 @@ from scansearch_kernels.gpu.scan_backward import (
     scan_adjoint_summary,
     scan_backward,
 )
-from scansearch_kernels.gpu.scan_forward import STEPS, chain_segments, scan_forward
+from scansearch_kernels.gpu.scan_forward import chain_segments, scan_forward
 
 LOG2E = 1.4426950408889634
 
@@ -36,12 +38,20 @@ class Tuning:
     """Sizes of the scan kernels. Tests shrink them; None means chosen for the call.
 
     block: steps between saved states, a multiple of 16. tile: channels per program, a power of two.
-    segments: into how many pieces the sequence is split.
+    segments: into how many pieces the sequence is split. forward_registers, backward_registers: the most that a
+    thread of the scan may use, so that more warps fit on a multiprocessor. unroll: states that the backward's inner
+    loop works on at a time.
     """
 
     block: int = 64
     tile: int | None = None
     segments: int | None = None
+    forward_registers: int | None = None
+    backward_registers: int | None = None
+    unroll: int = 1
+    group: int = 4
+    ahead: bool = True
+    again: int = 4
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,7 @@ class Plan:
     tiles: int
     blocks: int
     segments: int
+    registers: dict[Any, int | None]
 
     @property
     def programs(self) -> int:
@@ -77,7 +88,15 @@ class Plan:
         names = set(function.arg_names)
         arguments = {key: value for key, value in self.arguments.items() if key in names}
         shared = {key: value for key, value in self.constants.items() if key in names}
-        return Launch(function, programs, arguments | tensors, shared | constants)
+        registers = self.registers.get(function)
+        return Launch(function, programs, arguments | tensors, shared | constants, registers=registers)
+
+
+def multiprocessors(device: torch.device) -> int:
+    """Of the device; of an H100 where there is none to ask."""
+    if device.type != "cuda":
+        return 132
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def choose_segments(programs: int, blocks: int, device: torch.device) -> int:
@@ -86,11 +105,17 @@ def choose_segments(programs: int, blocks: int, device: torch.device) -> int:
     Splitting doubles the work, so it pays only where the unsplit walk leaves most of the card idle: aim at
     eight programs (warps) per multiprocessor, and split at least in four or not at all.
     """
-    processors = (
-        torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
-    )
-    wanted = min(blocks, -(-8 * processors // max(programs, 1)))
+    wanted = min(blocks, -(-8 * multiprocessors(device) // max(programs, 1)))
     return wanted if wanted >= 4 else 1
+
+
+def backward_registers(programs: int, device: torch.device) -> int | None:
+    """168, for 12 warps on a multiprocessor, where that saves enough waves; None for 8 warps without spills.
+
+    A wave of 12 warps was measured to take 1.6 to 1.9 times as long as one of 8 (H200).
+    """
+    eight, twelve = (-(-programs // (warps * multiprocessors(device))) for warps in (8, 12))
+    return 168 if 1.7 * twelve < eight else None
 
 
 def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
@@ -111,7 +136,7 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     u, delta = addressable(call.u), addressable(call.delta)
     B, C = addressable(call.B), addressable(call.C)
     z = u if call.z is None else addressable(call.z)
-    weight, remainder = split_weight(call, tile, compute)
+    weight, parts = split_weight(call, tile, compute)
     dummy = call.A  # stands for absent tensors: its pointer is never followed
     lengths = lengths_on(call.lengths, u.device)
 
@@ -119,8 +144,10 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
         return dummy if tensor is None else tensor.contiguous()
 
     arguments: dict[str, Tensor | int] = {
-        "u": u, "delta": delta, "weight": dense(weight), "remainder": dense(remainder),
-        "A": (call.A.to(compute) * LOG2E).transpose(1, 2).contiguous(),
+        "u": u, "delta": delta, "weight": dense(weight),
+        "A": prepared(
+            call.A, compute, lambda: (call.A.to(compute) * LOG2E).transpose(1, 2).contiguous()
+        ),
         "B": B, "C": C, "D": dense(call.D), "z": z, "bias": dense(call.delta_bias),
         "read": lengths if call.read_order is None else call.read_order.contiguous(),
         "write": lengths if call.write_order is None else call.write_order.contiguous(),
@@ -136,12 +163,21 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     }  # fmt: skip
     constants = {
         "COMPUTE": triton_dtype(compute), "STATES": states, "STATES_PAD": states_pad,
-        "LOW_RANK": rank > 0, "SPLIT": remainder is not None,
+        "LOW_RANK": rank > 0, "SPLIT": parts,
+        "UNROLL": tuning.unroll, "GROUP": tuning.group, "AHEAD": tuning.ahead, "AGAIN": tuning.again,
         "TILE": tile, "EVEN": dim % tile == 0, "BLOCK": tuning.block, "SOFTPLUS": call.delta_softplus,
         "HAS_BIAS": call.delta_bias is not None, "HAS_D": call.D is not None, "HAS_Z": call.z is not None,
         "HAS_READ": call.read_order is not None, "HAS_WRITE": call.write_order is not None,
     }  # fmt: skip
-    return Plan(call, arguments, constants, compute, tiles, blocks, segments)
+    registers: dict[Any, int | None] = {
+        scan_forward: tuning.forward_registers,
+        scan_backward: tuning.backward_registers,
+    }
+    if compute == torch.float32 and tile == 64:
+        programs = batch * segments * directions * tiles
+        registers[scan_forward] = tuning.forward_registers or 168
+        registers[scan_backward] = tuning.backward_registers or backward_registers(programs, call.u.device)
+    return Plan(call, arguments, constants, compute, tiles, blocks, segments, registers)
 
 
 def saved_shape(call: ScanCall) -> tuple[int, ...]:
@@ -150,24 +186,34 @@ def saved_shape(call: ScanCall) -> tuple[int, ...]:
     return call.u.shape[0], directions, max(1, -(-call.steps // Tuning().block)), states, dim
 
 
-def squares(weight: Tensor, tile: int) -> Tensor:
-    """[directions, dim, rank] padded with zeros and cut into [., channel squares, rank squares, 16, 16]."""
+def split_weight(call: ScanCall, tile: int, compute: torch.dtype) -> tuple[Tensor | None, int]:
+    """The weight of low-rank delta as `project` wants it, and into how many parts each entry is split.
+
+    [directions, channel tiles, rank / 16, parts, 16, tile], padded with zeros.
+    """
+    weight = call.delta_weight
+    if weight is None:
+        return None, 1
+    kind = (tile, compute, call.delta.dtype)
+    made: tuple[Tensor, int] = prepared(weight, kind, lambda: _split(weight, *kind))
+    return made
+
+
+def _split(weight: Tensor, tile: int, compute: torch.dtype, low: torch.dtype) -> tuple[Tensor, int]:
     _, dim, rank = weight.shape
     padded = F.pad(weight, (0, -rank % 16, 0, -dim % tile))
-    cut = padded.unflatten(2, (-1, 16)).unflatten(1, (-1, 16))
-    return cut.permute(0, 1, 3, 4, 2).contiguous()  # ranks down, channels across
-
-
-def split_weight(call: ScanCall, tile: int, compute: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-    """The weight of low-rank delta in squares; for a 16-bit delta its part that tf32 holds exactly, and the rest."""
-    if call.delta_weight is None:
-        return None, None
-    weight = squares(call.delta_weight, tile)
-    if compute == torch.float64 or call.delta.dtype not in (torch.bfloat16, torch.float16):
-        return weight, None
-    weight = weight.float()
-    exact = (weight.view(torch.int32) & -(1 << 13)).view(torch.float32)
-    return exact, weight - exact
+    cut = padded.unflatten(2, (-1, 16)).unflatten(1, (-1, tile)).permute(0, 1, 3, 4, 2)
+    if compute == torch.float64 or low not in (torch.bfloat16, torch.float16):
+        return cut.contiguous(), 1
+    rest = cut.float()
+    if low == torch.float16:
+        exact = (rest.view(torch.int32) & -(1 << 13)).view(torch.float32)  # what tf32 holds
+        return torch.stack((exact, rest - exact), 3), 2
+    parts = []
+    for _ in range(3):
+        parts.append(rest.bfloat16())
+        rest = rest - parts[-1]
+    return torch.stack(parts, 3), 3
 
 
 def plan_forward(
@@ -186,6 +232,7 @@ def plan_forward(
         "y": y,
         "checkpoints": scratch if saved is None else saved,
         "scratch": scratch,
+        "stage": plan.empty(plan.programs * 2 * STEPS.value * plan.constants["STATES_PAD"]),
         "starts": scratch,
         "ends": scratch,
         "totals": scratch,

@@ -8,14 +8,17 @@ and reduced by a second kernel; sums over directions and batch are left to torch
 """
 
 # Device code is Triton's dialect of Python: tuples grow by `+`, conditions on constants stand alone.
-# ruff: noqa: RUF005, SIM102
+# ruff: noqa: RUF005
 # mypy: disable-error-code="no-untyped-def, assignment"
 
 import triton.language as tl
 
 from scansearch_kernels.gpu.device_math import (
     LN2,
+    STEPS,
     channel_sums,
+    eight_values,
+    fetched,
     gathered,
     project,
     reached,
@@ -23,11 +26,11 @@ from scansearch_kernels.gpu.device_math import (
     sigmoid,
     softplus,
     stacked,
+    staged,
     visited,
 )
 from scansearch_kernels.gpu.launch import kernel
 
-STEPS = tl.constexpr(16)
 GROUP = tl.constexpr(2)
 CHUNK = tl.constexpr(8)  # steps whose states are in registers at once
 TIMES = tl.constexpr(32)  # steps per program when gradients of B and C are reduced
@@ -35,7 +38,7 @@ TIMES = tl.constexpr(32)  # steps per program when gradients of B and C are redu
 
 @kernel
 def scan_adjoint_summary(
-    dy, delta, weight, remainder, A, C, z, bias, read, write, lengths, scratch, ends, totals,
+    dy, delta, weight, A, C, z, bias, read, write, lengths, scratch, ends, totals,
     dy_batch, dy_direction, dy_row, delta_batch, delta_direction, delta_row, C_batch, C_direction, C_row,
     z_batch, z_row, directions, dim, rank, steps, segments, segment_blocks,
     COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr, SPLIT: tl.constexpr,
@@ -61,9 +64,7 @@ def scan_adjoint_summary(
     decay = tl.load(A + direction * STATES * dim + square, mask=square_live, other=0.0).to(COMPUTE)
     dy += batch * dy_batch + direction * dy_direction
     delta += batch * delta_batch + direction * delta_direction
-    squares = (direction * tiles + tile) * TILE * (tl.cdiv(rank, 16) * 16)
-    weight += squares
-    remainder += squares
+    weight += (direction * tiles + tile) * TILE * (tl.cdiv(rank, 16) * 16 * SPLIT)
     C += batch * C_batch + direction * C_direction
     z += batch * z_batch
     read += direction * steps
@@ -77,10 +78,10 @@ def scan_adjoint_summary(
     for count in range(0, parts):
         start = first + (parts - 1 - count) * STEPS
         if LOW_RANK:
-            project(
-                delta, delta_row, weight, remainder, rank, read, scratch, start, last,
-                HAS_READ, TILE, SPLIT, COMPUTE,
-            )  # fmt: skip
+            block_rows = visited(read, start + tl.arange(0, STEPS), last, HAS_READ)
+            tl.debug_barrier()  # the rows of the steps before have been read
+            project(delta, delta_row, weight, rank, block_rows, scratch, TILE, SPLIT, COMPUTE)
+            tl.debug_barrier()
         for back in range(0, STEPS, GROUP):
             step = start + STEPS - GROUP - back
             times = step + tl.arange(0, GROUP)
@@ -113,7 +114,7 @@ def scan_adjoint_summary(
 
 @kernel
 def scan_backward(
-    dy, u, delta, weight, remainder, A, B, C, D, z, bias, read, write, lengths,
+    dy, u, delta, weight, A, B, C, D, z, bias, read, write, lengths,
     checkpoints, scratch, memory, stage, carries, du, ddelta, dz, dA, dBC, dD, dbias,
     dy_batch, dy_direction, dy_row, u_batch, u_direction, u_row, delta_batch, delta_direction, delta_row,
     B_batch, B_direction, B_row, C_batch, C_direction, C_row, z_batch, z_row,
@@ -121,7 +122,7 @@ def scan_backward(
     COMPUTE: tl.constexpr, STATES: tl.constexpr, STATES_PAD: tl.constexpr, LOW_RANK: tl.constexpr, SPLIT: tl.constexpr,
     TILE: tl.constexpr, EVEN: tl.constexpr, BLOCK: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_READ: tl.constexpr,
-    HAS_WRITE: tl.constexpr,
+    HAS_WRITE: tl.constexpr, UNROLL: tl.constexpr, AHEAD: tl.constexpr, AGAIN: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one (batch, segment, direction, channel tile), the last the fastest.
 
@@ -136,6 +137,8 @@ def scan_backward(
     batch = program // tiles // directions // segments
     batches = tl.num_programs(0) // tiles // directions // segments
     local = tl.arange(0, TILE)
+    sixteen = tl.arange(0, STEPS)
+    group = tl.arange(0, AGAIN)
     columns = tile * TILE + local
     live = columns < dim
     states = tl.arange(0, STATES_PAD)
@@ -151,9 +154,7 @@ def scan_backward(
     dy += batch * dy_batch + direction * dy_direction
     u += batch * u_batch + direction * u_direction
     delta += batch * delta_batch + direction * delta_direction
-    squares = (direction * tiles + tile) * TILE * (tl.cdiv(rank, 16) * 16)
-    weight += squares
-    remainder += squares
+    weight += (direction * tiles + tile) * TILE * (tl.cdiv(rank, 16) * 16 * SPLIT)
     A += direction * STATES * dim
     B += batch * B_batch + direction * B_direction
     C += batch * C_batch + direction * C_direction
@@ -186,41 +187,52 @@ def scan_backward(
         decay = tl.load(A + square, mask=square_live, other=0.0).to(COMPUTE)
         block = lane * blocks + start // BLOCK
         state = tl.load(checkpoints + block * STATES * dim + square, mask=square_live, other=0.0)
-        tl.debug_barrier()  # the block before is done with scratch and memory
-        for chunk in range(start, end, CHUNK):
+        chunks = tl.cdiv(end - start, CHUNK)
+        tail = start + (chunks - 1) * CHUNK
+        pair = visited(read, start + group, end, HAS_READ)
+        next_pair = visited(read, start + AGAIN + group, end, HAS_READ)
+        u_rows = fetched(u, pair, u_row, columns, live, EVEN)
+        for part in range(start, end, STEPS):
+            block_rows = visited(read, part + sixteen, end, HAS_READ)
+            tl.debug_barrier()  # what the steps before left in memory has been read
             if LOW_RANK:
-                if (chunk - start) % STEPS == 0:
-                    project(
-                        delta, delta_row, weight, remainder, rank, read, scratch + (chunk - start) * TILE, chunk, end,
-                        HAS_READ, TILE, SPLIT, COMPUTE,
-                    )  # fmt: skip
-            place = memory + (chunk - start) // CHUNK * STATES * TILE
-            tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
-            if chunk + CHUNK < end:
-                for step in range(chunk, chunk + CHUNK, GROUP):
-                    times = step + tl.arange(0, GROUP)
-                    rows = visited(read, times, end, HAS_READ)
-                    u_tile = gathered(u, rows, u_row, columns, live, EVEN, COMPUTE)
-                    B_rows = rows_of(
-                        gathered(B, rows, B_row, states, state_live, STATES == STATES_PAD, COMPUTE)
-                    )
-                    if LOW_RANK:
-                        delta_tile = tl.load(scratch + (times - start)[:, None] * TILE + local[None, :])
-                    else:
-                        delta_tile = gathered(delta, rows, delta_row, columns, live, EVEN, COMPUTE)
-                    if HAS_BIAS:
-                        delta_tile += shift[None, :]
-                    if SOFTPLUS:
-                        delta_tile = softplus(delta_tile)
-                    delta_rows = rows_of(delta_tile)
-                    inflow_rows = rows_of(delta_tile * u_tile)
-                    for i in tl.static_range(GROUP):
-                        state = tl.exp2(delta_rows[i][None, :] * decay) * state
-                        state += inflow_rows[i][None, :] * B_rows[i][:, None]
+                delta_place = scratch + (part - start) * TILE
+                project(delta, delta_row, weight, rank, block_rows, delta_place, TILE, SPLIT, COMPUTE)
+            staged(B, B_row, block_rows, stage, STATES, STATES_PAD, COMPUTE)
+            tl.debug_barrier()
+            if LOW_RANK:
+                raw_ahead = tl.load(scratch + (part - start + group)[:, None] * TILE + local[None, :])
+            for step in range(part, tl.minimum(part + STEPS, tail), AGAIN):
+                if (step - start) % CHUNK == 0:
+                    place = memory + (step - start) // CHUNK * STATES * TILE
+                    tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
+                pair_times = step + group
+                u_now = u_rows.to(COMPUTE)
+                here = pair
+                pair = next_pair
+                u_rows = fetched(u, pair, u_row, columns, live, EVEN)
+                next_pair = visited(read, pair_times + 2 * AGAIN, end, HAS_READ)
+                if LOW_RANK:
+                    raw_pair = raw_ahead
+                    following = tl.minimum(pair_times - part + AGAIN, STEPS - 1) + (part - start)
+                    raw_ahead = tl.load(scratch + following[:, None] * TILE + local[None, :])
+                else:
+                    raw_pair = gathered(delta, here, delta_row, columns, live, EVEN, COMPUTE)
+                if HAS_BIAS:
+                    raw_pair += shift[None, :]
+                if SOFTPLUS:
+                    raw_pair = softplus(raw_pair)
+                raw_rows = rows_of(raw_pair)
+                inflow_pair = rows_of(raw_pair * u_now)
+                B_place = stage + (step - part) * STATES_PAD + states
+                for i in tl.static_range(AGAIN):
+                    state = tl.exp2(raw_rows[i][None, :] * decay) * state
+                    state += inflow_pair[i][None, :] * tl.load(B_place + i * STATES_PAD)[:, None]
+        place = memory + (chunks - 1) * STATES * TILE
+        tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
         tl.debug_barrier()
 
         # and back, eight steps at a time
-        chunks = tl.cdiv(end - start, CHUNK)
         for passed in range(0, chunks):
             chunk = start + (chunks - 1 - passed) * CHUNK
             times = chunk + tl.arange(0, CHUNK)
@@ -264,14 +276,34 @@ def scan_backward(
             tl.store(stage + CHUNK + corner, C_tile)
             tl.debug_barrier()
             remembered = memory + (chunk - start) // CHUNK * STATES * TILE + local
-            for n in range(0, STATES):
-                rate = tl.load(A + n * dim + columns, mask=live, other=0.0)
-                h = tl.load(remembered + n * TILE)
-                staged = tl.multiple_of(stage + n * (2 * CHUNK), 16)
-                B_values = tl.load(staged + eight)
-                C_values = tl.load(staged + CHUNK + eight)
-                B_rows = rows_of(B_values[:, None])
-                C_rows = rows_of(C_values[:, None])
+            # what a state needs is asked for while the state before is worked on
+            next_rate = tl.load(A + columns, mask=live, other=0.0)
+            next_h = tl.load(remembered)
+            next_carry = tl.load(carries + columns, mask=live, other=0.0)
+            next_sum = tl.load(dA + columns, mask=live, other=0.0)
+            if AHEAD:
+                next_B = tl.load(stage + eight)
+                next_C = tl.load(stage + CHUNK + eight)
+            for n in tl.range(0, STATES, loop_unroll_factor=UNROLL):
+                rate = next_rate
+                h = next_h
+                carry = next_carry
+                rate_sum = next_sum
+                ahead = tl.minimum(n + 1, STATES - 1)
+                next_rate = tl.load(A + ahead * dim + columns, mask=live, other=0.0)
+                next_h = tl.load(remembered + ahead * TILE)
+                next_carry = tl.load(carries + ahead * dim + columns, mask=live, other=0.0)
+                next_sum = tl.load(dA + ahead * dim + columns, mask=live, other=0.0)
+                if AHEAD:
+                    B_values = next_B
+                    C_values = next_C
+                    next_B = tl.load(stage + ahead * (2 * CHUNK) + eight)
+                    next_C = tl.load(stage + ahead * (2 * CHUNK) + CHUNK + eight)
+                else:
+                    B_values = tl.load(stage + n * (2 * CHUNK) + eight)
+                    C_values = tl.load(stage + n * (2 * CHUNK) + CHUNK + eight)
+                B_rows = eight_values(B_values)
+                C_rows = eight_values(C_values)
                 before = ()
                 decays = ()
                 to_C = ()
@@ -283,8 +315,6 @@ def scan_backward(
                     h = h * decay_row + inflow_rows[i] * B_rows[i]
                     to_C = to_C + (g_rows[i] * h,)
                     y_rows = y_rows + (h * C_rows[i],)
-                carry = tl.load(carries + n * dim + columns, mask=live, other=0.0)
-                rate_sum = tl.load(dA + n * dim + columns, mask=live, other=0.0)
                 to_B = ()
                 B_parts = ()
                 A_parts = ()
