@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scansearch_kernels import ops
 from scansearch_kernels.calls import ConvCall, ScanCall, check_order
+from scansearch_kernels.transforms import refuse_tangents
 
 
 def available() -> None:
@@ -19,13 +20,13 @@ def available() -> None:
 def selective_scan(call: ScanCall) -> Tensor:
     """The registered scan; RuntimeError for tensors elsewhere than on the CPU."""
     _on_cpu(call.u)
-    return ops.run_scan(call)
+    return ops.selective_scan(call)
 
 
 def causal_conv(call: ConvCall) -> Tensor:
     """The registered convolution; RuntimeError for tensors elsewhere than on the CPU."""
     _on_cpu(call.x)
-    return ops.run_conv(call)
+    return ops.causal_conv(call)
 
 
 def _on_cpu(tensor: Tensor) -> None:
@@ -39,6 +40,7 @@ def _native() -> Any:
 
 def _checked(call: ScanCall) -> ScanCall:
     """A compiled graph calls here directly, and a wrong index would read foreign memory."""
+    refuse_tangents("the selective scan", call.tensors())
     for name, order, limit in (
         ("read_order", call.read_order, call.u.shape[2]),
         ("write_order", call.write_order, call.image_length),
@@ -77,6 +79,7 @@ def _conv_backward(
 
 
 def _conv_call(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> ConvCall:
+    refuse_tangents("the causal convolution", (x, weight, bias))
     if read_order is not None:
         check_order("read_order", read_order, x.device, x.shape[1])
     return ConvCall(x, weight, bias, read_order, tuple(int(length) for length in lengths), steps)

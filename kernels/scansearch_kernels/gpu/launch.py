@@ -2,7 +2,7 @@
 
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,12 @@ class Launch:
             tensor = next(value for value in self.arguments.values() if isinstance(value, Tensor))
             with torch.cuda.device_of(tensor):  # Triton would take the current device
                 self.kernel[(self.programs,)](**self.arguments, **self.constants, **self.options)
+
+
+def run_all(launches: Iterable[Launch]) -> None:
+    """Launch one after the other."""
+    for launch in launches:
+        launch.run()
 
 
 def addressable(tensor: Tensor) -> Tensor:

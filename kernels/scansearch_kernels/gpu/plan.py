@@ -50,7 +50,7 @@ class Tuning:
     backward_registers: int | None = None
     unroll: int = 1
     group: int = 4
-    ahead: bool = False
+    ahead: bool = True
     again: int = 4
 
 
@@ -164,7 +164,8 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     constants = {
         "COMPUTE": triton_dtype(compute), "STATES": states, "STATES_PAD": states_pad,
         "LOW_RANK": rank > 0, "SPLIT": parts,
-        "UNROLL": tuning.unroll, "GROUP": tuning.group, "AHEAD": tuning.ahead, "AGAIN": tuning.again, "TILE": tile, "EVEN": dim % tile == 0, "BLOCK": tuning.block, "SOFTPLUS": call.delta_softplus,
+        "UNROLL": tuning.unroll, "GROUP": tuning.group, "AHEAD": tuning.ahead, "AGAIN": tuning.again,
+        "TILE": tile, "EVEN": dim % tile == 0, "BLOCK": tuning.block, "SOFTPLUS": call.delta_softplus,
         "HAS_BIAS": call.delta_bias is not None, "HAS_D": call.D is not None, "HAS_Z": call.z is not None,
         "HAS_READ": call.read_order is not None, "HAS_WRITE": call.write_order is not None,
     }  # fmt: skip
