@@ -107,7 +107,7 @@ def print_result(result: RunResult) -> None:
     ]
     if result.baseline is not None:
         name, accuracy = result.baseline
-        lines.append(f"bar to clear: {accuracy:.2f} % ({name})")
+        lines.append(f"baseline to beat: {accuracy:.2f} % ({name})")
     lines += [
         genotype_line(result),
         f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",

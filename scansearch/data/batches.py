@@ -7,6 +7,7 @@ any number of workers.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -105,6 +106,22 @@ class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
         return None, 0, broken
 
 
+def _ignore_stop_signals(worker: int) -> None:
+    """A worker lives as long as its parent, which answers SIGINT and SIGTERM for the whole process group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _loader(images: _Seeded, batches: Any, workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_ignore_stop_signals,
+    )
+
+
 def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | None, Broken]:
     broken = [found for *_, several in items for found in several]
     kept = [(image, label) for image, label, _ in items if image is not None]
@@ -157,8 +174,7 @@ def training_batches(
         stream=streams.order,
     )
     images = _Seeded(split, seed, streams.image, substitute=True)
-    loader = DataLoader(images, batch_sampler=order, num_workers=workers, collate_fn=_collate)
-    return _noting(iter(loader), split.broken, whole=True)
+    return _noting(iter(_loader(images, order, workers)), split.broken, whole=True)
 
 
 def evaluation_batches(
@@ -172,5 +188,4 @@ def evaluation_batches(
     keys = [(0, index) for index in range(rank, split.count, ranks)]
     lists = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
     images = _Seeded(split, 0, Stream.VALIDATION_IMAGE, substitute=False)
-    loader = DataLoader(images, batch_sampler=lists, num_workers=workers, collate_fn=_collate)
-    return _noting(iter(loader), split.broken, whole=False)
+    return _noting(iter(_loader(images, lists, workers)), split.broken, whole=False)

@@ -1,6 +1,7 @@
 """A data specification -> train, validation and test sets; see :func:`load_data` for the specifications.
 
-Batches are in :mod:`scansearch.data.batches`, the types in :mod:`scansearch.data.splits`; both are at hand here.
+Batches are in :mod:`scansearch.data.batches`, the types in :mod:`scansearch.data.splits`;
+both can be imported from here.
 """
 
 from __future__ import annotations

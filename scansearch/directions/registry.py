@@ -130,11 +130,16 @@ def _cached_order(name: str, height: int, width: int, padding: str) -> Order:
         raise ValueError(f"window padding {padding!r} is unknown: use 'zero' or 'skip'")
     direction = parse_direction(name)
     arguments = () if direction.parameter is None else (direction.parameter,)
-    order = np.asarray(direction.family.build(height, width, *arguments), dtype=np.int32)
-    if order.ndim != 1 or not np.array_equal(np.sort(order[order >= 0]), np.arange(height * width)):
+    rows = np.asarray(direction.family.build(height, width, *arguments))
+    if (
+        rows.ndim != 1
+        or not np.issubdtype(rows.dtype, np.integer)
+        or not np.array_equal(np.sort(rows[rows != -1]), np.arange(height * width))
+    ):
         raise ValueError(
             f"direction {name!r} is wrong on a grid of {height}x{width} tokens: it must visit each token exactly once"
         )
+    order = np.array(rows, dtype=np.int32)
     if padding == "skip":
         order = order[order >= 0]
     if direction.flipped:

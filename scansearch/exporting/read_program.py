@@ -54,9 +54,9 @@ def load_program(path: str | Path) -> torch.export.ExportedProgram:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     names = [name.partition("/")[2] for name in check_archive(path, str(path))]
-    strange = [name for name in names if not _NAME.fullmatch(name)]
-    if strange:
-        raise InputError(f"{path}: holds {strange[0][:60]!r}, which no program of scansearch has")
+    unexpected = [name for name in names if not _NAME.fullmatch(name)]
+    if unexpected:
+        raise InputError(f"{path}: holds {unexpected[0][:60]!r}, which no program of scansearch has")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_content(archive, str(path))

@@ -89,6 +89,7 @@ class Costs(StrictModel):
 
     @property
     def layers(self) -> int:
+        """The number of layers."""
         return len(self.candidates)
 
     @property
@@ -180,6 +181,7 @@ class Costs(StrictModel):
         return rows
 
     def to_json(self) -> str:
+        """The file's text, see :meth:`load`."""
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:

@@ -102,6 +102,7 @@ class Genotype(StrictModel):
 
     @property
     def directions_per_layer(self) -> tuple[int, ...]:
+        """The number of directions of each layer."""
         return tuple(len(names) for names in self.layers)
 
     @classmethod

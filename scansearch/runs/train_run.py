@@ -70,7 +70,7 @@ def run_training(
     out: str | Path | None = None,
     observe: Observer = ignore,
 ) -> TrainResult:
-    """:func:`train` with a whole configuration; ``genotype`` goes before ``config.model``."""
+    """:func:`train` with a whole configuration; ``genotype`` takes precedence over ``config.model``."""
     return TrainJob.start(config, genotype or find_genotype(config.model), out, observe).finish()
 
 
@@ -97,7 +97,7 @@ class TrainJob(RunJob):
         job = cls(assemble_training(config, genotype), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
         folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
-        job.create(folder, {"genotype.yaml": genotype.to_yaml()})
+        job.create(folder)
         return job
 
     @classmethod
@@ -108,13 +108,16 @@ class TrainJob(RunJob):
         job.reopen(run)
         return job
 
+    def records(self) -> dict[str, str]:
+        return {"genotype.yaml": self.genotype.to_yaml()}
+
     @property
     def best_file(self) -> Path:
         return self.run.folder / "best.safetensors"
 
     def finish(self) -> TrainResult:
         """Train, then score the best weights and write the result."""
-        with interruptible(self.run.folder, "train"):
+        with self.locked(), interruptible(self.run.folder, "train"):
             return self._finish()
 
     def _finish(self) -> TrainResult:

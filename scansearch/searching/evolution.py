@@ -52,7 +52,7 @@ class Evolution:
 
     Attributes:
         candidates: direction names of every layer.
-        measure: what ``cost`` counts, or None where all genotypes count as equally dear.
+        measure: what ``cost`` counts, or None where all genotypes count as equally expensive.
         scored: every genotype that was scored, in the order of the proposals; none twice.
     """
 
@@ -62,7 +62,7 @@ class Evolution:
 
     @cached_property
     def front(self) -> tuple[Scored, ...]:
-        """The genotypes that none beats in both loss and cost, cheapest first; of equals the first by name."""
+        """The genotypes that none beats in both loss and cost, cheapest first; ties go to the first name."""
         kept: list[Scored] = []
         for one in sorted(self.scored, key=lambda one: (one.cost, one.loss, one.layers)):
             if not kept or one.loss < kept[-1].loss:
@@ -71,7 +71,7 @@ class Evolution:
 
     @property
     def best(self) -> Scored:
-        """The genotype with the lowest loss; of equals the cheapest, then the first by name."""
+        """The genotype with the lowest loss; ties go to the cheapest, then to the first name."""
         return self.front[-1]
 
     def marginal_scores(self, ridge: float = 1.0) -> list[list[float]]:

@@ -18,7 +18,7 @@ import torch
 import scansearch.models
 from scansearch.cli import main
 from scansearch.errors import InputError
-from scansearch.exporting import FORMATS, export
+from scansearch.exporting import export
 from scansearch.exporting.check import ExportMismatch, compare
 from scansearch.exporting.read_program import load_program
 from scansearch.exporting.source import Source, SourceOptions, load_source
@@ -58,6 +58,7 @@ def test_yaml_to_model_to_yaml_is_identical(family: str, genotypes: dict[str, Pa
     assert Genotype.load(first).build(**SIZES).directions == Genotype.load(second).layers
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_weights_of_a_run_survive_safetensors(
     family: str, genotypes: dict[str, Path], tmp_path: Path
@@ -74,6 +75,7 @@ def test_weights_of_a_run_survive_safetensors(
     assert torch.equal(again.logits(images), source.logits(images))
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_timm_reads_the_hub_folder(family: str, genotypes: dict[str, Path], tmp_path: Path) -> None:
     run, source = trained(genotypes, family, tmp_path / "run")
@@ -172,6 +174,7 @@ def program(genotypes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     return folder / "model.pt2", source
 
 
+@pytest.mark.smoke
 def test_program_runs_without_scansearch_on_any_batch(program: tuple[Path, Source], tmp_path: Path) -> None:
     path, source = program
     pairs = [(source.images(batch), source.logits(source.images(batch))) for batch in (1, 2, 5)]
@@ -349,10 +352,3 @@ def test_weights_decide_the_number_of_classes(genotypes: dict[str, Path], tmp_pa
     run, _ = trained(genotypes, "local_vim", tmp_path / "run")
     with pytest.raises(InputError, match="the weights are for num_classes 4, not 10"):
         load_source(run, SourceOptions(num_classes=10))
-
-
-def test_every_format_has_its_module() -> None:
-    for module, _ in FORMATS.values():
-        target = importlib.import_module(f"scansearch.exporting.targets.{module}")
-        assert callable(target.export)
-        assert isinstance(target.SUFFIXES, tuple)

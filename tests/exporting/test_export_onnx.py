@@ -20,6 +20,7 @@ MISSING = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.u
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"extra onnx is not installed ({', '.join(MISSING)})")
 
 
+@pytest.mark.smoke
 @needs_onnx
 @pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
 def test_onnxruntime_gives_the_same_logits_for_any_batch(

@@ -201,6 +201,7 @@ def test_released_features_leave_the_residual_stream_out() -> None:
     torch.testing.assert_close(found, torch.nn.functional.layer_norm(seen[0] + seen[1], (16,), eps=1e-5))
 
 
+@pytest.mark.smoke
 def test_a_genotype_replaces_the_directions_but_not_depth_or_family() -> None:
     class Made:
         family = "local_vim"
