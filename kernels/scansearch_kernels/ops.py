@@ -201,7 +201,8 @@ def _conv_autograd(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors  # gradient checkpointing lets them be read once only
     if torch.is_grad_enabled():
         lengths, steps = ctx.settings
-        call = ConvCall(*tensors, tuple(lengths), steps)
+        x, weight, bias, read_order = tensors
+        call = ConvCall(x, weight, bias, read_order, tuple(lengths), steps)
         return (*differentiable(reference.causal_conv, call, tensors[:3], dy), None, None, None)
     dx, dweight, dbias = conv_backward(dy, *tensors, *ctx.settings)
     return dx, dweight, None if tensors[2] is None else dbias, None, None, None
