@@ -16,7 +16,7 @@ import pytest
 PUBLIC = {
     "scansearch": {
         "Costs", "Evaluation", "Genotype", "Preferences", "Run", "SearchResult", "SearchSpace", "TrainResult",
-        "bench_table", "derive", "evaluate", "export", "load_space", "pareto_front", "parse_direction",
+        "bench_table", "derive", "evaluate", "evolve", "export", "load_space", "pareto_front", "parse_direction",
         "register_direction", "search", "train",
     },
     "scansearch.errors": {"InputError", "MissingExtra", "RunStopped"},
