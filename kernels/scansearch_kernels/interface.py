@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from scansearch_kernels import backends, validation
+from scansearch_kernels import backends, calls
 
 
 def selective_scan(
@@ -50,15 +50,17 @@ def selective_scan(
     Returns:
         y [batch, directions, image length, dim] in u's dtype, zero at positions never written. States are
         float32 (float64 if any input is). Strides are free; the fast backends make no permuted copies.
+        Forward-mode derivatives, torch.func's transformations and gradients of gradients are those of the
+        `reference`, whatever the backend.
 
     Raises:
         ValueError: an argument does not fit; the line says which and what is allowed.
         RuntimeError: the backend asked for cannot run here.
     """
-    call = validation.check_scan(
+    call = calls.check_scan(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus, read_order, write_order, lengths, image_length
     )
-    result: Tensor = backends.loaded[backends.pick(backend, u.device.type)].selective_scan(call)
+    result: Tensor = backends.implementation(backend, call.tensors()).selective_scan(call)
     return result
 
 
@@ -88,6 +90,6 @@ def causal_conv(
     Raises:
         ValueError, RuntimeError: as in `selective_scan`.
     """
-    call = validation.check_conv(x, weight, bias, read_order, lengths)
-    result: Tensor = backends.loaded[backends.pick(backend, x.device.type)].causal_conv(call)
+    call = calls.check_conv(x, weight, bias, read_order, lengths)
+    result: Tensor = backends.implementation(backend, call.tensors()).causal_conv(call)
     return result

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scansearch_kernels.reference import _alive, _rows_in_order, _rows_to_image
-from scansearch_kernels.validation import ConvCall, ScanCall
+from scansearch_kernels.calls import ConvCall, ScanCall
+from scansearch_kernels.rows import alive, rows_in_order, rows_to_image
 
 
 def available() -> None:
@@ -36,7 +36,7 @@ def selective_scan(call: ScanCall) -> Tensor:
 
         def along(rows: Tensor, order: Tensor | None) -> Tensor:
             """[batch, directions, rows, .] -> [batch, directions, ., steps] in scan order."""
-            return _rows_in_order(rows.to(dtype), order).transpose(2, 3)
+            return rows_in_order(rows.to(dtype), order).transpose(2, 3)
 
         def per_channel(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(state_dtype).flatten(0, 1)
@@ -61,7 +61,7 @@ def selective_scan(call: ScanCall) -> Tensor:
             delta_softplus=call.delta_softplus,
         )
         y = y.unflatten(1, (directions, -1)).transpose(2, 3).to(dtype)
-        return _rows_to_image(y * _alive(call.lengths, call.steps, y), call.write_order, call.image_length)
+        return rows_to_image(y * alive(call.lengths, call.steps, y), call.write_order, call.image_length)
 
 
 def _reach(call: ScanCall) -> int:
@@ -75,7 +75,7 @@ def causal_conv(call: ConvCall) -> Tensor:
     with torch.autocast(call.x.device.type, enabled=False):
         dtype = call.x.dtype
         rows = call.x[:, None].expand(-1, directions, -1, -1)
-        x = _rows_in_order(rows, call.read_order).transpose(2, 3).flatten(1, 2)
+        x = rows_in_order(rows, call.read_order).transpose(2, 3).flatten(1, 2)
         weight = call.weight.to(dtype).flatten(0, 1)
         bias = None if call.bias is None else call.bias.to(dtype).flatten()
         if importlib.util.find_spec("causal_conv1d") is not None:
@@ -85,4 +85,4 @@ def causal_conv(call: ConvCall) -> Tensor:
             padded = F.pad(x, (width - 1, 0))
             y = F.silu(F.conv1d(padded, weight[:, None], bias, groups=directions * dim))
         y = y.unflatten(1, (directions, dim)).transpose(2, 3)
-        return y * _alive(call.lengths, call.steps, y)
+        return y * alive(call.lengths, call.steps, y)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scansearch_kernels.validation import ConvCall, ScanCall
+from scansearch_kernels.calls import ConvCall, ScanCall
+from scansearch_kernels.rows import alive, rows_in_order, rows_to_image
 
 CHUNK = 16
 
@@ -63,14 +64,14 @@ def causal_conv(call: ConvCall) -> Tensor:
         dtype = _compute_dtype(call.tensors())
         directions, _, width = call.weight.shape
         x = call.x.to(dtype)[:, None].expand(-1, directions, -1, -1)
-        x = F.pad(_rows_in_order(x, call.read_order), (0, 0, width - 1, 0))
+        x = F.pad(rows_in_order(x, call.read_order), (0, 0, width - 1, 0))
         weight = call.weight.to(dtype)
         y = weight[:, None, :, 0] * x[:, :, : call.steps]
         for tap in range(1, width):
             y = y + weight[:, None, :, tap] * x[:, :, tap : tap + call.steps]
         if call.bias is not None:
             y = y + call.bias.to(dtype)[:, None]
-        return (F.silu(y) * _alive(call.lengths, call.steps, y)).to(call.x.dtype)
+        return (F.silu(y) * alive(call.lengths, call.steps, y)).to(call.x.dtype)
 
 
 def _prefix_scan(decay: Tensor, inflow: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,17 +91,17 @@ def _gathered(call: ScanCall) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """u, delta, B, C in scan order and compute dtype, all [batch, directions, steps, .]."""
     dtype = _compute_dtype(call.tensors())
     directions = call.A.shape[0]
-    u = _rows_in_order(call.u.to(dtype).expand(-1, directions, -1, -1), call.read_order)
+    u = rows_in_order(call.u.to(dtype).expand(-1, directions, -1, -1), call.read_order)
     delta = call.delta.to(dtype)
     if call.delta_weight is not None:
         delta = torch.einsum("bklr,kdr->bkld", delta, call.delta_weight.to(dtype))
-    delta = _rows_in_order(delta, call.read_order)
+    delta = rows_in_order(delta, call.read_order)
     if call.delta_bias is not None:
         delta = delta + call.delta_bias.to(dtype)[:, None]
     if call.delta_softplus:
         delta = torch.logaddexp(delta, torch.zeros_like(delta))  # F.softplus is cut off at 20
-    B = _rows_in_order(call.B.to(dtype), call.read_order)
-    C = _rows_in_order(call.C.to(dtype), call.read_order)
+    B = rows_in_order(call.B.to(dtype), call.read_order)
+    C = rows_in_order(call.C.to(dtype), call.read_order)
     return u, delta, B, C
 
 
@@ -108,35 +109,10 @@ def _finished(call: ScanCall, scanned: Tensor, u: Tensor) -> Tensor:
     """Skip connection, end of each direction, image positions, gate."""
     if call.D is not None:
         scanned = scanned + call.D.to(u.dtype)[:, None] * u
-    y = _rows_to_image(scanned * _alive(call.lengths, call.steps, u), call.write_order, call.image_length)
+    y = rows_to_image(scanned * alive(call.lengths, call.steps, u), call.write_order, call.image_length)
     if call.z is not None:
         y = y * F.silu(call.z.to(u.dtype))[:, None]
     return y.to(call.u.dtype)
-
-
-def _rows_in_order(rows: Tensor, order: Tensor | None) -> Tensor:
-    """Gather rows [batch, directions, rows, .] along each order; -1 gives a zero row."""
-    if order is None:
-        return rows
-    padded = F.pad(rows, (0, 0, 0, 1))
-    index = torch.where(order < 0, rows.shape[2], order).long()
-    return padded.gather(2, index[None, :, :, None].expand(rows.shape[0], -1, -1, rows.shape[3]))
-
-
-def _rows_to_image(rows: Tensor, order: Tensor | None, length: int) -> Tensor:
-    """Put step t of each direction at its image position; steps of position -1 are dropped."""
-    if order is None:
-        return F.pad(rows, (0, 0, 0, length - rows.shape[2]))
-    index = torch.where(order < 0, length, order).long()
-    index = index[None, :, :, None].expand_as(rows)
-    image = rows.new_zeros(rows.shape[0], rows.shape[1], length + 1, rows.shape[3])
-    return image.scatter(2, index, rows)[:, :, :length]
-
-
-def _alive(lengths: tuple[int, ...], steps: int, like: Tensor) -> Tensor:
-    """1 for the steps of each direction that exist, else 0: [directions, steps, 1]."""
-    ends = torch.tensor(lengths, device=like.device)[:, None]
-    return (torch.arange(steps, device=like.device) < ends).to(like.dtype)[..., None]
 
 
 def _compute_dtype(tensors: list[Tensor]) -> torch.dtype:

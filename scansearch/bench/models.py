@@ -113,7 +113,7 @@ def measure(
     model: nn.Module, device: str, batch: int, image_size: int, dtype: torch.dtype, repeats: int
 ) -> list[tuple[float, float | None]]:
     """Images per second and peak memory (MiB, on CUDA) of inference, then of training, on random images."""
-    from scansearch_kernels.gpu_rates import milliseconds
+    from scansearch_kernels.bench.timing import milliseconds
 
     images = torch.randn(batch, 3, image_size, image_size, device=device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)

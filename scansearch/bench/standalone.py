@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from scansearch_kernels import selective_scan
-from scansearch_kernels.bench_cases import SIZES, Size
+from scansearch_kernels.bench.cases import SIZES, Size
 from torch import Tensor
 
 from scansearch.errors import InputError

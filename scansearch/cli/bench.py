@@ -38,7 +38,7 @@ def kernels(
     if device != "cpu":
         _device_kernels(size, device, batch, repeats, baselines, as_json)
         return
-    from scansearch_kernels import bench as measure
+    from scansearch_kernels.bench import cpu as measure
 
     try:
         rows = measure.kernels(
@@ -143,8 +143,8 @@ def _device_kernels(
         raise InputError(f"--device must be cpu or cuda, not {device!r}")
     if not torch.cuda.is_available():
         raise InputError("--device cuda: this machine has no usable CUDA device")
-    from scansearch_kernels import device_bench
-    from scansearch_kernels.published_sizes import PUBLISHED_SIZES
+    from scansearch_kernels.bench import device as device_bench
+    from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES
 
     sizes = {entry.name: entry for entry in PUBLISHED_SIZES}
     for name in size or ():

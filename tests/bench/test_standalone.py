@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scansearch_kernels.bench_cases import Size
+from scansearch_kernels.bench.cases import Size
 
 from scansearch.bench import standalone
 from scansearch.cli import main

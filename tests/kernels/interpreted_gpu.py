@@ -1,40 +1,30 @@
-"""The GPU kernels in Triton's interpreter against the reference. Run by test_gpu_interpreted.py in its own process.
-
-Memory that a kernel should have written but did not is NaN here.
-"""
+"""The GPU kernels in Triton's interpreter against the reference. Run by test_gpu_interpreted.py in its own process."""
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from kernels.gpu_checks import causal_conv, close, compare, conv_arguments, selective_scan, tensors_of
-from kernels.scan_cases import CASES, ScanCase, random_order
-from scansearch_kernels import gpu, gpu_plan, ops, reference, validation
+from scansearch_kernels import calls, ops, reference
+from scansearch_kernels.gpu import plan as gpu_plan
+from scansearch_kernels.gpu.launch import interpreted
+from support.gpu_checks import causal_conv, close, compare, conv_arguments, selective_scan, tensors_of
+from support.scan_cases import CASES, ScanCase, random_order
 
-if not gpu.interpreted():
+if not interpreted():
     pytest.skip("TRITON_INTERPRET=1 must be set before Triton is imported", allow_module_level=True)
-
-
-@pytest.fixture(autouse=True)
-def poisoned_memory() -> Iterator[None]:
-    torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True)  # fills torch.empty with NaN
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def drawn(case: ScanCase, **changes: Any) -> dict[str, Any]:
     return dataclasses.replace(case, **changes).arguments()[0]
 
 
-def planned(arguments: dict[str, Any]) -> validation.ScanCall:
+def planned(arguments: dict[str, Any]) -> calls.ScanCall:
     names = (
         "u", "delta", "A", "B", "C", "D", "z", "delta_bias", "delta_softplus", "read_order", "write_order",
         "lengths", "image_length",
     )  # fmt: skip
-    return validation.check_scan(*(arguments.get(name) for name in names))
+    return calls.check_scan(*(arguments.get(name) for name in names))
 
 
 @pytest.mark.parametrize("name", CASES)

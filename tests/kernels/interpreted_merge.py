@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from kernels.merge_checks import KINDS, compare_means, compare_sum, drawn
-from scansearch_kernels import gpu, gpu_merge, merge
+from scansearch_kernels import merge
+from scansearch_kernels.gpu import merge as gpu_merge
+from scansearch_kernels.gpu.launch import interpreted
+from support.merge_checks import KINDS, compare_means, compare_sum, drawn
 
-if not gpu.interpreted():
+if not interpreted():
     pytest.skip("TRITON_INTERPRET=1 must be set before Triton is imported", allow_module_level=True)
 
 

@@ -15,8 +15,9 @@ from scansearch.models.published import PUBLISHED
 
 triton = pytest.importorskip("triton")
 
-from scansearch_kernels import compile_report, gpu_plan  # noqa: E402
-from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize  # noqa: E402
+from scansearch_kernels.bench import compile_report  # noqa: E402
+from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES, LayerSize  # noqa: E402
+from scansearch_kernels.gpu import plan as gpu_plan  # noqa: E402
 
 assert scansearch.models is not None  # registers the published models
 

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import torch
-from scansearch_kernels import device_bench, gpu_rates, merge_bench
-from scansearch_kernels.published_sizes import LayerSize
+from scansearch_kernels.bench import device as device_bench
+from scansearch_kernels.bench import merge as merge_bench
+from scansearch_kernels.bench import rates
+from scansearch_kernels.bench.published_sizes import LayerSize
 
 SMALL = (
     LayerSize("own tokens", 2, 49, 49, 16, 3, True, states=4, merges=((True, True),)),
@@ -70,7 +72,7 @@ def test_floors_follow_the_work() -> None:
 
 
 def test_the_rate_kernels_compile_without_spills() -> None:
-    report = pytest.importorskip("scansearch_kernels.compile_report")
+    report = pytest.importorskip("scansearch_kernels.bench.compile_report")
     for exponentials in (True, False):
-        found = report.compile_variant(gpu_rates.busy_launch("meta", 1, 4096, exponentials))
+        found = report.compile_variant(rates.busy_launch("meta", 1, 4096, exponentials))
         assert found.spill_stores == 0

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from kernels.gpu_checks import causal_conv, compare, conv_arguments, selective_scan, tensors_of
-from kernels.merge_checks import KINDS, compare_means, compare_sum, drawn
-from kernels.scan_cases import CASES, ScanCase, random_order
 from scansearch_kernels import merge, ops
-from scansearch_kernels.published_sizes import PUBLISHED_SIZES, LayerSize
+from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES, LayerSize
+from support.gpu_checks import causal_conv, compare, conv_arguments, selective_scan, tensors_of
+from support.merge_checks import KINDS, compare_means, compare_sum, drawn
+from support.scan_cases import CASES, ScanCase, random_order
 
 DEVICE = "cuda"
 pytestmark = [
@@ -65,7 +65,7 @@ def test_published_sizes_against_float64(size: LayerSize, dtype: torch.dtype) ->
 
 
 def test_a_long_sequence_of_one_image_is_split_and_right() -> None:
-    size = LayerSize("256 x 256", 4, 65536, 65536, 32, 6, False, states=4)
+    size = LayerSize("64 x 64", 4, 4096, 4096, 32, 6, False, states=4)
     compare(layer_arguments(size, 1, torch.float32), exact=True, dtype=torch.float32)
 
 
@@ -120,13 +120,13 @@ def test_registered_operation_passes_torchs_checks() -> None:
     arguments = moved(ScanCase(rank=2, dtype=torch.float32, read="order").arguments()[0])
     leaves = [tensor.requires_grad_() for tensor in tensors_of(arguments).values()]
     assert leaves
-    from scansearch_kernels import validation
+    from scansearch_kernels import calls
 
     names = (
         "u", "delta", "A", "B", "C", "D", "z", "delta_bias", "delta_softplus", "read_order", "write_order",
         "lengths", "image_length",
     )  # fmt: skip
-    call = validation.check_scan(*(arguments.get(name) for name in names))
+    call = calls.check_scan(*(arguments.get(name) for name in names))
     torch.library.opcheck(ops.scan, (*ops.flat(call), True))
 
 

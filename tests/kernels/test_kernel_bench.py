@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
-from scansearch_kernels import bench, bench_cases, bench_threads
-from scansearch_kernels.bench_cases import SIZES, Size, arguments, orders
-from scansearch_kernels.floor import Floor
+from scansearch_kernels.bench import cases as bench_cases
+from scansearch_kernels.bench import cpu as bench
+from scansearch_kernels.bench import threads as bench_threads
+from scansearch_kernels.bench.cases import SIZES, Size, arguments, orders
+from scansearch_kernels.bench.floor import Floor
 
 SMALL = {
     "small": Size(2, 49, 20, 4, 8, False),

@@ -14,9 +14,9 @@ COMPUTE = """
 import json, sys, time, warnings
 sys.path.insert(0, {here!r})
 import torch
-from scan_cases import CASES, gradients, relative_error
-from scansearch_kernels import compiled
-from scansearch_kernels.hardware import instruction_set
+from support.scan_cases import CASES, gradients, relative_error
+from scansearch_kernels.cpu import compiled
+from scansearch_kernels.bench.hardware import instruction_set
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     errors = []
@@ -63,7 +63,7 @@ def test_the_second_process_finds_what_the_first_compiled(tmp_path: Path) -> Non
 
 
 def test_old_versions_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scansearch_kernels import compiled
+    from scansearch_kernels.cpu import compiled
 
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     for version in range(6):
@@ -75,7 +75,7 @@ def test_old_versions_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_unwritable_folders_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scansearch_kernels import compiled
+    from scansearch_kernels.cpu import compiled
 
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")  # root may write anywhere, but not below a file

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_cases import CASES, ScanCase, check, gradients, random_order, relative_error
 from scansearch_kernels import causal_conv, selective_scan
 from scansearch_kernels.reference import scan_loop
+from support.scan_cases import CASES, ScanCase, check, gradients, random_order, relative_error
 from torch import Tensor
 
 LIMITS = {torch.float32: (2e-6, 1e-5), torch.float64: (1e-12, 1e-11)}

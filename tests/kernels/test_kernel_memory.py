@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scansearch_kernels import cpu_memory
+from scansearch_kernels.cpu import memory as cpu_memory
 
 
 def flags_at(address: int) -> list[str]:

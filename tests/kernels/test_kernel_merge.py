@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scansearch_kernels import merge
-from scansearch_kernels.cpu_layout import LANES
+from scansearch_kernels.cpu.layout import LANES
 from torch import Tensor
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from scan_cases import CASES, check, gradients, random_order
 from scansearch_kernels import available_backends, causal_conv, selective_scan
 from scansearch_kernels.reference import scan_chunked, scan_loop
+from support.scan_cases import CASES, check, gradients, random_order
 from torch import Tensor
 
 

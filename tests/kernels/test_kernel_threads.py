@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from scan_cases import ScanCase, gradients, put_beginnings, put_beginnings_of_a_forked_child
-from scansearch_kernels import selective_scan, threads
+from scansearch_kernels import selective_scan
+from scansearch_kernels.cpu import threads
+from support.scan_cases import ScanCase, gradients, put_beginnings, put_beginnings_of_a_forked_child
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

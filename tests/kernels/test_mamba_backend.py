@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from kernels.gpu_checks import close, conv_arguments, tensors_of
-from kernels.scan_cases import CASES, ScanCase, random_order
 from scansearch_kernels import available_backends, backends, causal_conv, selective_scan
+from support.gpu_checks import close, conv_arguments, tensors_of
+from support.scan_cases import CASES, ScanCase, random_order
 from torch import Tensor
 
 PACKAGE = "mamba_ssm.ops.selective_scan_interface"
