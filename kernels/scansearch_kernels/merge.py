@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scansearch_kernels import backends
-
-EPSILON = 1e-5
+from scansearch_kernels.calls import EPSILON
 
 # By backend: a module with means_forward, means_backward, sum_forward and sum_backward, and `serves`, which says
 # whether it has kernels for these tensors.

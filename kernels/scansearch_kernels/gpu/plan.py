@@ -14,7 +14,6 @@ from scansearch_kernels.gpu.launch import (
     Launch,
     addressable,
     check_extent,
-    compute_dtype,
     covers,
     lengths_on,
     output,
@@ -124,7 +123,7 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     directions, dim, states = call.A.shape
     batch, blocks = call.u.shape[0], max(1, -(-call.steps // tuning.block))
     check_extent(max(call.u.shape[2], call.image_length, call.steps), dim)
-    compute = compute_dtype(call.tensors())
+    compute = call.compute_dtype
     rank = 0 if call.delta_weight is None else call.delta_weight.shape[2]
     states_pad = max(2, triton.next_power_of_2(states))
     widest = 64 if states_pad <= 16 else 32
