@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from scansearch.analysis.fidelity import sample_genotypes
+from scansearch.directions import Layers
 from scansearch.models.published import LOCALVIM_SEARCHED
 from scansearch.records.space import load_space
-
-Layers = tuple[tuple[str, ...], ...]
 
 CANDIDATES = load_space("vim8-bench").layer_candidates()[0]
 V = ("v", "v_flip")

@@ -13,13 +13,15 @@ import argparse
 import csv
 import itertools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baseline_genotypes import CANDIDATES, Layers, drawn, fixed
-from vim8_bench import append_line, results, train_genotype
+from baseline_genotypes import CANDIDATES, drawn, fixed
+from jobs import append_line, one_thread_each, results, whole_lines
+from vim8_bench import train_genotype
+
+from scansearch.directions import Layers
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SCORES, TABLE = RESULTS / "strategy_scores.jsonl", RESULTS / "k2_trainings.csv"
@@ -61,10 +63,7 @@ def all_jobs(seeds: int, scores: Path) -> list[Job]:
 
 def done_jobs(table: Path) -> set[Job]:
     """The jobs that the table holds; a torn last line does not count."""
-    if not table.exists():
-        return set()
-    whole = table.read_text(encoding="utf-8").rpartition("\n")[0]
-    return {(layers_of(row), int(row["seed"])) for row in csv.DictReader(whole.splitlines())}
+    return {(layers_of(row), int(row["seed"])) for row in csv.DictReader(whole_lines(table))}
 
 
 def layers_of(row: dict[str, Any]) -> Layers:
@@ -87,8 +86,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, default=SCORES)
     parser.add_argument("--table", type=Path, default=TABLE)
     options = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
+    one_thread_each()
     done = done_jobs(options.table)
     jobs = [job for job in all_jobs(options.seeds, options.scores) if job not in done]
     print(f"{len(jobs)} trainings", flush=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas
-from baseline_genotypes import CANDIDATES, Layers, contains_v, drawn, fixed, text
+from baseline_genotypes import CANDIDATES, contains_v, drawn, fixed, text
 from compare_k2 import RANDOM, RESULTS, TABLE, choice, layers_of, own_scores, searches
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from scansearch.derivation.agreement import kendall_tau
+from scansearch.directions import Layers
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.searching.strategies import STRATEGIES
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-from vim8_bench import append_line, results
+from jobs import append_line, one_thread_each, results, whole_lines
 
 RESULTS = Path(__file__).resolve().parent / "results" / "strategy_scores.jsonl"
 # Of 300 steps each. Roughly equal computing time: a step of all eight branches costs as much as four of one branch,
@@ -37,10 +36,7 @@ def all_jobs(seeds: int, strategies: list[str]) -> list[Job]:
 
 def done_jobs(path: Path) -> set[Job]:
     """The searches that the file holds; a torn last line does not count."""
-    if not path.exists():
-        return set()
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return {(row["strategy"], row["seed"]) for row in map(json.loads, whole.splitlines())}
+    return {(row["strategy"], row["seed"]) for row in map(json.loads, whole_lines(path))}
 
 
 def search(job: Job) -> str:
@@ -110,8 +106,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="*", default=ORDER)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
+    one_thread_each()
     done = done_jobs(options.out)
     jobs = [job for job in all_jobs(options.seeds, options.strategies) if job not in done]
     for line in results(search, jobs, options.processes):

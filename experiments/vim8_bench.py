@@ -11,18 +11,15 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+
+from jobs import append_line, one_thread_each, results, whole_lines
 
 TABLE = Path(__file__).resolve().parents[1] / "scansearch" / "analysis" / "tables" / "vim8_bench.csv"
 COLUMNS = ("layer_1", "layer_2", "seed", "test_nll", "test_accuracy", "train_loss", "seconds")
 Job = tuple[str, str, int]
-AnyJob = TypeVar("AnyJob")
 
 
 def all_jobs(seeds: int) -> list[Job]:
@@ -35,26 +32,7 @@ def all_jobs(seeds: int) -> list[Job]:
 
 def done_jobs(table: Path) -> set[Job]:
     """The jobs that the table holds; a torn last line does not count."""
-    if not table.exists():
-        return set()
-    whole = table.read_text(encoding="utf-8").rpartition("\n")[0]
-    return {(row["layer_1"], row["layer_2"], int(row["seed"])) for row in csv.DictReader(whole.splitlines())}
-
-
-def append_line(path: Path, line: str, header: str = "") -> None:
-    """Add one line in a single write, after mending a last line that a killed process left without its end.
-
-    ``header`` goes before it when the file is new.
-    """
-    with open(path, "a+b") as file:
-        file.seek(0)
-        content = file.read()
-        if not content and header:
-            line = header + "\n" + line
-        elif content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
-        os.write(file.fileno(), (line + "\n").encode())
-        os.fsync(file.fileno())
+    return {(row["layer_1"], row["layer_2"], int(row["seed"])) for row in csv.DictReader(whole_lines(table))}
 
 
 def train(job: Job) -> str:
@@ -93,27 +71,13 @@ def train_genotype(layers: Sequence[Sequence[str]], own_seed: int) -> str:
     return f"{test['loss']:.5f},{test['accuracy']:.3f},{train_loss:.5f},{seconds:.1f}"
 
 
-def results(work: Callable[[AnyJob], str], jobs: list[AnyJob], processes: int) -> Iterator[str]:
-    """What ``work`` makes of each job, in worker processes, as it ends."""
-    queue = iter(jobs)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        running = {pool.submit(work, job) for job in itertools.islice(queue, processes)}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(work, job) for job in itertools.islice(queue, len(ended))}
-            for future in ended:
-                yield future.result()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--table", type=Path, default=TABLE)
     options = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
+    one_thread_each()
     done = done_jobs(options.table)
     jobs = [job for job in all_jobs(options.seeds) if job not in done]
     for row in results(train, jobs, options.processes):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scansearch.records.preferences import Preferences as Preferences
     from scansearch.records.space import SearchSpace as SearchSpace
     from scansearch.records.space import load_space as load_space
+    from scansearch.runs.evolve_run import evolve as evolve
     from scansearch.runs.folder import Run as Run
     from scansearch.runs.search_result import SearchResult as SearchResult
     from scansearch.runs.search_run import search as search
@@ -50,6 +51,7 @@ _HOMES = {
     "bench_table": "analysis.benchmark",
     "derive": "derivation.derive",
     "evaluate": "evaluation.evaluate",
+    "evolve": "runs.evolve_run",
     "export": "exporting",
     "load_space": "records.space",
     "pareto_front": "derivation.derive",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["InputError", "MissingExtra", "RunStopped"]
+
 
 class InputError(ValueError):
     """What the user gave cannot be used. The command line prints the message and exits with code 2."""

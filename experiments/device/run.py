@@ -53,7 +53,7 @@ def environment(out: Path, dry: bool, seconds: float) -> dict[str, str]:
         ROOT / "kernels",
         ROOT / "tests",
         HERE,
-        *os.environ.get("PYTHONPATH", "").split(os.pathsep),
+        *sys.path[1:],
     ]
     given = {
         "PYTHONPATH": os.pathsep.join(str(path) for path in paths if str(path)),

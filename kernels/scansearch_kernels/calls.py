@@ -203,7 +203,7 @@ def check_order(name: str, order: Tensor, device: torch.device, limit: int) -> N
         raise ValueError(f"{name} must be on {device} like the other tensors, got {order.device}")
     if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(order):
         return
-    if type(order) is not Tensor:  # fake tensors have no values
+    if type(order) is not Tensor or order.is_meta:  # fake tensors have no values
         return
     # an inference tensor keeps no version: it is checked every time
     version = -1 if order.is_inference() else order._version

@@ -37,14 +37,14 @@ def bench_table(path: str | Path | None = None) -> DataFrame:
     """
     import pandas
 
-    place = TABLE if path is None else Path(path)
+    file = TABLE if path is None else Path(path)
     try:
-        table = pandas.read_csv(place)
+        table = pandas.read_csv(file)
     except (OSError, ValueError) as error:
-        raise InputError(f"{place}: not a table ({error})") from None
+        raise InputError(f"{file}: not a table ({error})") from None
     missing = [name for name in (*GENOTYPE, "seed", "test_nll", "test_accuracy") if name not in table]
     if missing:
-        raise InputError(f"{place}: column {missing[0]!r} is missing")
+        raise InputError(f"{file}: column {missing[0]!r} is missing")
     return table
 
 

@@ -107,15 +107,15 @@ def _read(path: Path) -> _Finished:
         raise InputError(f"run folder {str(path)!r} has no result.json: the run has not finished")
     try:
         result = json.loads(read_text(path / "result.json"))
-        found = _Finished(path, parse_yaml(read_text(path / "config.yaml"), source=str(path)), result)
-        _row([found], found.name)
+        finished = _Finished(path, parse_yaml(read_text(path / "config.yaml"), source=str(path)), result)
+        _row([finished], finished.name)
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"run folder {str(run.folder)!r}: result.json is not one of ours ({error!r})"
         ) from None
-    return found
+    return finished
 
 
 def _row(runs: list[_Finished], name: str) -> Row:
@@ -149,10 +149,12 @@ def _names(groups: list[list[_Finished]]) -> list[str]:
             key for one in settings for key in one if any(other.get(key) != one[key] for other in settings)
         }
         mine = _flat(first.config)
-        told = [f"{key}={mine[key]}" for key in sorted(differing) if key in mine and key not in _FREE]
-        if len(alike) > 1 and not told:
-            told = [str(first.result["genotype"])]
-        names.append(" ".join([first.name, *told]))
+        settings_shown = [
+            f"{key}={mine[key]}" for key in sorted(differing) if key in mine and key not in _FREE
+        ]
+        if len(alike) > 1 and not settings_shown:
+            settings_shown = [str(first.result["genotype"])]
+        names.append(" ".join([first.name, *settings_shown]))
     return names
 
 

@@ -18,9 +18,11 @@ import numpy as np
 
 from scansearch import engine
 from scansearch.derivation.agreement import kendall_tau
+from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_text
 from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import expect_search
 from scansearch.runs.reopen import open_search
 from scansearch.searching.selection import magnitude, perturbation
 from scansearch.seeding import Stream, generate, seed_everything
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
     from scansearch.records.space import SearchSpace
     from scansearch.searching.task import SearchTask
-
-Layers = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What :func:`rank_run` found; ``k`` is that of ``top_k``."""
+    """What :func:`rank_run` gives; ``k`` is that of ``top_k``."""
 
     samples: tuple[Sample, ...]
     agreements: tuple[Agreement, ...]
@@ -100,9 +100,10 @@ def rank_run(
     """
     if samples < 3 or trainings < 1:
         raise InputError(f"ranking needs at least 3 samples and 1 training each, not {samples}, {trainings}")
+    expect_search(folder, command="rank")
     task = open_search(folder).task
     space = task.space
-    config, wanted = task.config, task.config.k if k is None else k
+    config, size = task.config, task.config.k if k is None else k
     recipe = BriefRecipe(
         steps=steps,
         batch_size=config.batch_size,
@@ -110,16 +111,16 @@ def rank_run(
         weight_decay=config.weights.weight_decay,
         clip_norm=config.weights.clip_norm or math.inf,
     )
-    genotypes = sample_genotypes(task.supernet.candidates, wanted, samples, seed)
-    kept = _Kept(Path(folder) / "rank" / f"k{wanted}-steps{steps}-seed{seed}.json")
+    genotypes = sample_genotypes(task.supernet.candidates, size, samples, seed)
+    finished = _FinishedTrainings(Path(folder) / "rank" / f"k{size}-steps{steps}-seed{seed}.json")
     scores = _score_tables(task)
     done = []
     for layers in genotypes:
         losses = []
         for training in range(trainings):
-            if (loss := kept.find(layers, training)) is None:
+            if (loss := finished.find(layers, training)) is None:
                 loss = _from_scratch(task, space, layers, recipe, seed=1000 * (seed + 1) + training)
-                kept.add(layers, training, loss)
+                finished.add(layers, training, loss)
             losses.append(loss)
         done.append(Sample(layers, _scores(task, scores, layers), tuple(losses)))
         observe(done[-1], len(done))
@@ -141,28 +142,28 @@ def sample_genotypes(candidates: Sequence[Sequence[str]], k: int, count: int, se
     if count > possible:
         raise InputError(f"{count} samples asked for, but there are {possible} genotypes with k = {k}")
     generator = generate(Stream.GENOTYPES, seed)
-    found: dict[Layers, None] = {}
-    while len(found) < count:
+    genotypes: dict[Layers, None] = {}
+    while len(genotypes) < count:
         chosen = (sorted(generator.permutation(len(names))[:k].tolist()) for names in candidates)
         layers = tuple(
             tuple(names[i] for i in layer) for names, layer in zip(candidates, chosen, strict=True)
         )
-        found[layers] = None
-    return list(found)
+        genotypes[layers] = None
+    return list(genotypes)
 
 
 def agreement(score: str, samples: Sequence[Sample], k: int, *, resamples: int = 1000) -> Agreement:
     """How well the score called ``score`` orders ``samples``, and how well it finds their best ``k``."""
-    given = np.array([sample.scores[score] for sample in samples])
+    scored = np.array([sample.scores[score] for sample in samples])
     truth = np.array([sample.truth for sample in samples])
     generator = np.random.default_rng(0)
     draws = (generator.integers(0, len(samples), len(samples)) for _ in range(resamples))
-    taus = [kendall_tau(given[draw].tolist(), truth[draw].tolist()) for draw in draws]
+    taus = [kendall_tau(scored[draw].tolist(), truth[draw].tolist()) for draw in draws]
     low, high = np.quantile(np.nan_to_num(taus), [0.05, 0.95])
-    best = [set(np.argsort(-values, kind="stable")[:k].tolist()) for values in (given, truth)]
+    best = [set(np.argsort(-values, kind="stable")[:k].tolist()) for values in (scored, truth)]
     return Agreement(
         score=score,
-        tau=float(np.nan_to_num(kendall_tau(given.tolist(), truth.tolist()))),
+        tau=float(np.nan_to_num(kendall_tau(scored.tolist(), truth.tolist()))),
         interval=(float(low), float(high)),
         top_k=len(best[0] & best[1]) / k,
         top_k_by_chance=k / len(samples),
@@ -209,7 +210,7 @@ def _from_scratch(
     return score["loss"]
 
 
-class _Kept:
+class _FinishedTrainings:
     """Finished trainings in a file, which is rewritten whole after each."""
 
     def __init__(self, path: Path) -> None:
@@ -218,8 +219,8 @@ class _Kept:
 
     def find(self, layers: Layers, training: int) -> float | None:
         key = [list(names) for names in layers]
-        found = (row for row in self.rows if row["layers"] == key and row["training"] == training)
-        return next((float(row["loss"]) for row in found), None)
+        losses = (row for row in self.rows if row["layers"] == key and row["training"] == training)
+        return next((float(row["loss"]) for row in losses), None)
 
     def add(self, layers: Layers, training: int, loss: float) -> None:
         self.rows.append({"layers": [list(names) for names in layers], "training": training, "loss": loss})
@@ -227,6 +228,6 @@ class _Kept:
         write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
 
 
-def fidelity_json(found: Fidelity) -> str:
+def fidelity_json(fidelity: Fidelity) -> str:
     """Samples and agreements as JSON text."""
-    return json.dumps(asdict(found), indent=1) + "\n"
+    return json.dumps(asdict(fidelity), indent=1) + "\n"

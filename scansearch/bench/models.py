@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,6 +25,23 @@ BESIDE = ("deit_tiny_patch16_224", "deit_small_patch16_224", "swin_tiny_patch4_w
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass(frozen=True)
+class ModelRow:
+    """One model on one device; peaks are None but on CUDA."""
+
+    model: str
+    device: str
+    backend: str | None
+    batch: int
+    image_size: int
+    dtype: str
+    parameters: int
+    inference_images_per_s: float
+    inference_peak_mib: float | None
+    training_images_per_s: float
+    training_peak_mib: float | None
+
+
 def bench_models(
     names: Sequence[str] = PUBLISHED + BESIDE,
     *,
@@ -35,7 +53,7 @@ def bench_models(
     repeats: int = 10,
     arguments: dict[str, Any] | None = None,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[dict[str, Any]]:
+) -> list[ModelRow]:
     """Images per second of inference and of training steps (forward, backward, AdamW), and peak memory.
 
     Args:
@@ -50,8 +68,7 @@ def bench_models(
         progress: called with a line of text after each model.
 
     Returns:
-        One object per model: model, device, backend, batch, image_size, dtype, parameters, inference_images_per_s,
-        training_images_per_s, and on CUDA inference_peak_mib and training_peak_mib (None elsewhere).
+        One row per model, in the order of ``names``.
 
     Raises:
         InputError: an unknown model or dtype, or a device that is not there.
@@ -71,11 +88,22 @@ def bench_models(
         sizes = {"img_size": image_size} | (arguments or {})
         model = timm.create_model(name, **sizes).to(device)
         with forced_backend(backend):
-            found = measure(model, device, batch, image_size, DTYPES[dtype], repeats)
-        row = {
-            "model": name, "device": device, "backend": backend, "batch": batch, "image_size": image_size,
-            "dtype": dtype, "parameters": sum(entry.numel() for entry in model.parameters()), **found,
-        }  # fmt: skip
+            (inference, inference_peak), (training, training_peak) = measure(
+                model, device, batch, image_size, DTYPES[dtype], repeats
+            )
+        row = ModelRow(
+            model=name,
+            device=device,
+            backend=backend,
+            batch=batch,
+            image_size=image_size,
+            dtype=dtype,
+            parameters=sum(entry.numel() for entry in model.parameters()),
+            inference_images_per_s=inference,
+            inference_peak_mib=inference_peak,
+            training_images_per_s=training,
+            training_peak_mib=training_peak,
+        )
         rows.append(row)
         progress(line(row))
     return rows
@@ -83,8 +111,8 @@ def bench_models(
 
 def measure(
     model: nn.Module, device: str, batch: int, image_size: int, dtype: torch.dtype, repeats: int
-) -> dict[str, float | None]:
-    """The figures of one model on random images."""
+) -> list[tuple[float, float | None]]:
+    """Images per second and peak memory (MiB, on CUDA) of inference, then of training, on random images."""
     from scansearch_kernels.bench.timing import milliseconds
 
     images = torch.randn(batch, 3, image_size, image_size, device=device)
@@ -106,8 +134,8 @@ def measure(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    found: dict[str, float | None] = {}
-    for name, function, mode in (("inference", infer, False), ("training", train, True)):
+    figures: list[tuple[float, float | None]] = []
+    for function, mode in ((infer, False), (train, True)):
         model.train(mode)
         peak = None
         if kind == "cuda":
@@ -115,8 +143,8 @@ def measure(
         spent = milliseconds(function, device, repeats, warmup=2)
         if kind == "cuda":
             peak = torch.cuda.max_memory_allocated() / 2**20
-        found |= {f"{name}_images_per_s": 1e3 * batch / spent, f"{name}_peak_mib": peak}
-    return found
+        figures.append((1e3 * batch / spent, peak))
+    return figures
 
 
 @contextmanager
@@ -138,12 +166,12 @@ def forced_backend(backend: str | None) -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def line(row: dict[str, Any]) -> str:
+def line(row: ModelRow) -> str:
     """One model in one line."""
     text = (
-        f"{row['model']:30} {row['parameters'] / 1e6:6.1f} M  inference {row['inference_images_per_s']:9.1f}"
-        f" images/s  training {row['training_images_per_s']:9.1f} images/s"
+        f"{row.model:30} {row.parameters / 1e6:6.1f} M  inference {row.inference_images_per_s:9.1f}"
+        f" images/s  training {row.training_images_per_s:9.1f} images/s"
     )
-    if row["training_peak_mib"] is not None:
-        text += f"  peak {row['inference_peak_mib']:.0f} / {row['training_peak_mib']:.0f} MiB"
+    if row.training_peak_mib is not None:
+        text += f"  peak {row.inference_peak_mib:.0f} / {row.training_peak_mib:.0f} MiB"
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Generator
@@ -18,6 +19,16 @@ from scansearch.searching.strategies import RELAXATIONS
 BASELINE = "softmax"
 
 
+@dataclass(frozen=True)
+class StepRow:
+    """One relaxation: branches computed per layer, milliseconds a step, and the ratio to softmax."""
+
+    relaxation: str
+    active: int
+    ms: float
+    ratio: float
+
+
 def bench_search(
     space: str = "vim8",
     *,
@@ -29,7 +40,7 @@ def bench_search(
     rounds: int = 5,
     device: str = "auto",
     progress: Callable[[str], None] = lambda line: None,
-) -> list[dict[str, Any]]:
+) -> list[StepRow]:
     """Milliseconds of a step of update ``joint`` (forward, backward, both optimizers), best round of each relaxation.
 
     Args:
@@ -37,7 +48,7 @@ def bench_search(
         steps: timed at a time; ``rounds`` times in turns with the other relaxations.
 
     Returns:
-        One object per relaxation: relaxation, active (branches computed per layer), ms, ratio.
+        One row per relaxation, softmax first.
 
     Raises:
         InputError: an unknown relaxation, space or data set, or a ``k`` above the number of candidates.
@@ -60,12 +71,12 @@ def bench_search(
         progress(f"round {turn + 1} of {rounds}")
     base = min(spent[BASELINE])
     return [
-        {
-            "relaxation": name,
-            "active": stepper.active,
-            "ms": round(min(spent[name]), 2),
-            "ratio": round(min(spent[name]) / base, 3),
-        }
+        StepRow(
+            relaxation=name,
+            active=stepper.active,
+            ms=round(min(spent[name]), 2),
+            ratio=round(min(spent[name]) / base, 3),
+        )
         for name, stepper in tasks.items()
     ]
 
@@ -87,7 +98,7 @@ class _Stepper:
         )
         self.task = assemble_search(config, load_space(space))
         self.active = self._active()
-        self.places = self._places()
+        self.steps = self._steps()
 
     def _active(self) -> int:
         task = self.task
@@ -96,7 +107,7 @@ class _Stepper:
         )
         return max(len(layer.active) for layer in gates)
 
-    def _places(self) -> Any:
+    def _steps(self) -> Any:
         for epoch in itertools.count():
             self.task.start_epoch(epoch, 0)
             for step in range(self.task.steps_per_epoch):
@@ -104,13 +115,12 @@ class _Stepper:
 
     def take(self, steps: int) -> None:
         for _ in range(steps):
-            self.task.step(*next(self.places))
+            self.task.step(*next(self.steps))
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as lines of text."""
-    head = f"{'relaxation':<12} {'branches':>8} {'ms a step':>10} {'/ softmax':>10}"
-    lines = [
-        f"{row['relaxation']:<12} {row['active']:>8} {row['ms']:>10.1f} {row['ratio']:>10.2f}" for row in rows
-    ]
-    return "\n".join([head, *lines])
+HEADINGS = ("relaxation", "branches", "ms a step", "/ softmax")
+
+
+def cells(row: StepRow) -> tuple[str, ...]:
+    """The row as text, under :data:`HEADINGS`."""
+    return row.relaxation, str(row.active), f"{row.ms:.1f}", f"{row.ratio:.2f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,12 +20,31 @@ LIMIT = 1e-4  # difference of outputs and gradients, over the largest, above whi
 Scan = Callable[..., Tensor]
 
 
+@dataclass(frozen=True)
+class ScanRow:
+    """Both scans at one size; ``ratio`` is None where they disagree.
+
+    Attributes:
+        computes: ``forward``, or ``forward+backward``.
+        difference: the largest of outputs and gradients, over the largest value.
+    """
+
+    size: str
+    computes: str
+    shape: dict[str, Any]
+    threads: int
+    difference: float
+    kernel_ms: float
+    standalone_ms: float
+    ratio: float | None
+
+
 def bench_standalone(
     sizes: Sequence[str] = ("vim_k4", "vmamba1"),
     *,
     repeats: int = 5,
     progress: Callable[[str], None] = lambda line: None,
-) -> list[dict[str, Any]]:
+) -> list[ScanRow]:
     """Time both scans from the steps before their bias to y, in turns, on torch's number of threads; the best counts.
 
     Args:
@@ -33,8 +53,7 @@ def bench_standalone(
         progress: called with a line of text before each size.
 
     Returns:
-        One object per size and pass: size, pass, shape, threads, difference, kernel_ms, standalone_ms, and ratio,
-        which is None where the two disagree.
+        One row per size and pass.
 
     Raises:
         InputError: an unknown size.
@@ -59,26 +78,32 @@ def bench_standalone(
                     run(scan, inputs, gradient)
                     best[index] = min(best[index], time.perf_counter() - start)
             rows.append(
-                {
-                    "size": name,
-                    "pass": which,
-                    "shape": vars(SIZES[name]),
-                    "threads": torch.get_num_threads(),
-                    "difference": difference,
-                    "kernel_ms": 1e3 * best[0],
-                    "standalone_ms": 1e3 * best[1],
-                    "ratio": best[1] / best[0] if difference <= LIMIT else None,
-                }
+                ScanRow(
+                    size=name,
+                    computes=which,
+                    shape=dict(vars(SIZES[name])),
+                    threads=torch.get_num_threads(),
+                    difference=difference,
+                    kernel_ms=1e3 * best[0],
+                    standalone_ms=1e3 * best[1],
+                    ratio=best[1] / best[0] if difference <= LIMIT else None,
+                )
             )
     return rows
 
 
-def line(row: dict[str, Any]) -> str:
-    """One row of the result in one line."""
-    ratio = "no ratio: they disagree" if row["ratio"] is None else f"{row['ratio']:.1f} times the kernel"
+HEADINGS = ("size", "computes", "kernel", "standalone", "ratio", "difference")
+
+
+def cells(row: ScanRow) -> tuple[str, ...]:
+    """The row as text, under :data:`HEADINGS`."""
     return (
-        f"{row['size']:10} {row['pass']:17} kernel {row['kernel_ms']:8.1f} ms  "
-        f"standalone {row['standalone_ms']:8.1f} ms  {ratio}  (difference {row['difference']:.1e})"
+        row.size,
+        row.computes,
+        f"{row.kernel_ms:.1f} ms",
+        f"{row.standalone_ms:.1f} ms",
+        "no ratio: they disagree" if row.ratio is None else f"{row.ratio:.1f} times the kernel",
+        f"{row.difference:.1e}",
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from scansearch.cli.options import AsJson, data_option
+from scansearch.cli.screen import print_json, show_rows
 from scansearch.errors import InputError
 
 app = typer.Typer(
@@ -24,9 +26,7 @@ def kernels(
     size: Annotated[
         list[str] | None, typer.Option(help="A size by its name; may be repeated. All by default.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of objects instead of a table.")
-    ] = False,
+    as_json: AsJson = False,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; the best counts.")] = 20,
     baselines: Annotated[bool, typer.Option(help="Time the slow ones to compare with, too.")] = True,
     device: Annotated[
@@ -46,7 +46,10 @@ def kernels(
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    typer.echo(json.dumps(rows, indent=1) if as_json else measure.table(rows))
+    if as_json:
+        print_json(rows)
+    else:
+        typer.echo(measure.table(rows))
     if any(row["refused"] for row in rows):
         raise typer.Exit(1)
 
@@ -62,9 +65,7 @@ def models(
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32, by autocast.")] = "bfloat16",
     backend: Annotated[str | None, typer.Option(help="Of scan and convolution: cuda, mamba_ssm, ...")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; the median counts.")] = 10,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of objects instead of lines.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Images per second and peak memory of whole models, in inference and training."""
     from scansearch.bench.models import BESIDE, PUBLISHED, bench_models
@@ -80,25 +81,23 @@ def models(
         progress=lambda line: None if as_json else typer.echo(line),
     )
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
 
 
 @app.command()
 def search(
     space: Annotated[str, typer.Option(help="A space by its name, or its file.")] = "vim8",
-    data: Annotated[str, typer.Option(help="Data, as for scansearch run.")] = "digits",
+    data: Annotated[str, data_option()] = "digits",
     k: Annotated[int, typer.Option(min=1, help="Branches that sampled relaxations compute per layer.")] = 4,
     relaxation: Annotated[
         list[str] | None, typer.Option(help="By its name; may be repeated. All by default.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images a step.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="The best counts.")] = 5,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of objects instead of a table.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Time a training step of the supernet under each relaxation, beside softmax over all candidates."""
-    from scansearch.bench.search_steps import bench_search, table
+    from scansearch.bench.search_steps import HEADINGS, bench_search, cells
     from scansearch.searching.strategies import RELAXATIONS
 
     rows = bench_search(
@@ -110,7 +109,7 @@ def search(
         rounds=rounds,
         progress=lambda line: typer.echo(line, err=True),
     )
-    typer.echo(json.dumps(rows, indent=1) if as_json else table(rows))
+    show_rows(rows, HEADINGS, cells, as_json=as_json)
 
 
 @app.command()
@@ -120,20 +119,18 @@ def standalone(
         typer.Option(help="A size of the kernel benchmark; may be repeated. Default: vim_k4, vmamba1."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; the best counts.")] = 5,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of objects instead of lines.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The plain-torch scan of `export --format standalone` beside the CPU kernel, after comparing their results."""
-    from scansearch.bench.standalone import bench_standalone, line
+    from scansearch.bench.standalone import HEADINGS, bench_standalone, cells
 
     rows = bench_standalone(
         size or ("vim_k4", "vmamba1"),
         repeats=repeats,
         progress=lambda text: typer.echo(text, err=True),
     )
-    typer.echo(json.dumps(rows, indent=1) if as_json else "\n".join(map(line, rows)))
-    if any(row["ratio"] is None for row in rows):
+    show_rows(rows, HEADINGS, cells, as_json=as_json, left=2)
+    if any(row.ratio is None for row in rows):
         raise typer.Exit(1)
 
 
@@ -149,20 +146,20 @@ def _device_kernels(
     from scansearch_kernels.bench import device as device_bench
     from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES
 
-    known = {entry.name: entry for entry in PUBLISHED_SIZES}
+    sizes = {entry.name: entry for entry in PUBLISHED_SIZES}
     for name in size or ():
-        if name not in known:
-            raise InputError(f"size must be one of {', '.join(known)}, not {name!r}")
-    found = device_bench.bench(
+        if name not in sizes:
+            raise InputError(f"size must be one of {', '.join(sizes)}, not {name!r}")
+    report = device_bench.bench(
         device,
         batch,
         torch.bfloat16,
-        [known[name] for name in size or known],
+        [sizes[name] for name in size or sizes],
         repeats,
         opponents=device_bench.OPPONENTS if baselines else (),
         tell=lambda line: None if as_json else typer.echo(line),
     )
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
-    if not all(row["correct"] and row["merge_correct"] for row in found["sizes"]):
+        typer.echo(json.dumps(report, indent=1))
+    if not all(row["correct"] and row["merge_correct"] for row in report["sizes"]):
         raise typer.Exit(1)

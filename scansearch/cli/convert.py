@@ -29,14 +29,14 @@ def convert(
     """
     from safetensors.torch import save
 
-    from scansearch.errors import InputError
     from scansearch.files.atomic import write_bytes
+    from scansearch.files.outputs import check_file, make_folder
     from scansearch.models.checkpoints import convert_checkpoint
 
-    if out.suffix != ".safetensors":
-        raise InputError(f"--out {out}: the file must end in .safetensors")
+    check_file(out, (".safetensors",))
     state = convert_checkpoint(checkpoint, model, key=key, img_size=img_size, back=back)
     layout = "released" if back else "scansearch"
+    make_folder(out.parent)
     write_bytes(out, save(state, metadata={"format": "pt", "model": model, "layout": layout}))
     values = sum(tensor.numel() for tensor in state.values())
     print(f"{out}: {len(state)} tensors, {values:,} values, {layout} layout of {model}")

@@ -7,32 +7,24 @@ from typing import Annotated
 
 import typer
 
+from scansearch.cli.options import Classes, ImageSide, one_of, option
+from scansearch.exporting import FORMATS
+
 Subject = Annotated[
     str,
     typer.Argument(
         help="Genotype file, run folder, weight file, or name of a published model.", metavar="GENOTYPE|RUN"
     ),
 ]
-Format = Annotated[
-    str, typer.Option("--format", help="yaml, timm, standalone, safetensors, torch-export, onnx or hub.")
-]
-Out = Annotated[Path, typer.Option(help="The file to write; a folder for hub.")]
-Weights = Annotated[
-    Path | None, typer.Option(help="Weight file; default: the run's best, else fresh weights.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of fresh weights.")]
-Classes = Annotated[
-    int | None,
-    typer.Option("--num-classes", help="Size of the classifier; default: the weights', else 1000."),
-]
+Format = Annotated[str, option("--format", help=one_of(FORMATS))]
+Out = Annotated[Path, option(help="The file to write; a folder for hub")]
+Weights = Annotated[Path | None, option(help="Weight file", default="the run's best, else fresh weights")]
+Seed = Annotated[int, option(help="Seed of fresh weights")]
 Channels = Annotated[
-    int | None, typer.Option("--in-chans", help="Channels of the images; default: the weights', else 3.")
-]
-ImageSize = Annotated[
-    int | None, typer.Option("--img-size", help="Side in pixels; default: the model's own.")
+    int | None, option("--in-chans", help="Channels of the images", default="the weights', else 3")
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", help="What the model is called in timm; default: the file's name.")
+    str | None, option("--name", help="What the model is called in timm", default="the file's name")
 ]
 
 
@@ -44,7 +36,7 @@ def export(
     seed: Seed = 0,
     num_classes: Classes = None,
     in_chans: Channels = None,
-    img_size: ImageSize = None,
+    img_size: ImageSide = None,
     name: Name = None,
 ) -> None:
     """Write a model in another form, and check that it computes the same.
@@ -53,7 +45,7 @@ def export(
     """
     from scansearch.exporting import export as write
 
-    done = write(
+    exported = write(
         subject,
         format,
         out,
@@ -65,5 +57,6 @@ def export(
         name=name,
     )
     print(
-        f"{done.out}: {done.format} of {done.name}, {done.weights}; largest difference {done.difference:.1e}"
+        f"{exported.out}: {exported.format} of {exported.name}, {exported.weights}; "
+        f"largest difference {exported.difference:.1e}"
     )

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scansearch.cli.options import (
+    BatchSize,
+    Device,
+    Epochs,
+    Quiet,
+    Recipe,
+    Resume,
+    RunOut,
+    Seed,
+    data_option,
+    refuse_beside_resume,
+    settings_option,
+)
+
+if TYPE_CHECKING:
+    from scansearch.runs.train_result import TrainResult
+
 Model = Annotated[
     str | None,
-    typer.Argument(help="A genotype file, a run folder that holds one, or a model such as localvim_tiny."),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="digits, folder:PATH, timm:NAME, fake:HxW:classes or translated-digits; default: that of the search."
+    typer.Argument(
+        help="A genotype file, a run folder that holds one, or a published model such as localvim_tiny."
     ),
 ]
-Recipe = Annotated[
-    Path | None,
-    typer.Option("--config", help="A recipe, for example one of experiments/; other options override it."),
-]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images per step.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")]
-Out = Annotated[Path | None, typer.Option(help="Run folder; default: a new one below runs/.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any field of the configuration, for example optimizer.lr=0.01; repeatable."),
-]
-Resume = Annotated[
-    Path | None, typer.Option(help="Continue the run in this folder; other options are then not allowed.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show the result only.")]
+Data = Annotated[str | None, data_option("that of the search")]
+Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
 
 
 def train(
@@ -44,28 +41,20 @@ def train(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     seed: Seed = None,
-    out: Out = None,
+    out: RunOut = None,
     device: Device = None,
     settings: Settings = None,
     resume: Resume = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a derived (or registered) model from scratch, and keep the weights that validate best.
+    """Train a derived (or published) model from scratch, and keep the weights that validate best.
 
     With the defaults, `scansearch train runs/NAME` trains what that search found, on the same images.
     """
-    given = [
-        name
-        for name in context.params
-        if name not in ("resume", "quiet") and str(context.get_parameter_source(name)).endswith("COMMANDLINE")
-    ]
-    if resume is not None and given:
-        shown = {"model": "the model", "recipe": "--config", "settings": "--set"}
-        name = shown.get(given[0], f"--{given[0].replace('_', '-')}")
-        raise typer.BadParameter(f"--resume takes everything from the run; leave out {name}")
-
+    if resume is not None:
+        refuse_beside_resume(context)
     if model is None and recipe is None and resume is None:
-        raise typer.BadParameter("name what to train: a genotype file, a run folder or a registered model")
+        raise typer.BadParameter("name what to train: a genotype file, a run folder or a published model")
 
     from scansearch.cli.progress import RunView
     from scansearch.cli.screen import is_main_process
@@ -91,18 +80,16 @@ def train(
         _print(result)
 
 
-def _print(result: object) -> None:
-    from scansearch.cli.screen import wide_console
-    from scansearch.runs.train_result import TrainResult, next_commands, training_lines
+def _print(result: TrainResult) -> None:
+    from scansearch.cli.screen import print_lines
+    from scansearch.runs.train_result import next_commands, training_lines
 
-    assert isinstance(result, TrainResult)
-    console = wide_console()
-    lines = [
-        *training_lines(result),
-        f"written to {result.run.folder}: best.safetensors, result.json, summary.md, plots/",
-        "",
-        "next:",
-        *(f"  {command}" for command in next_commands(result)),
-    ]
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_lines(
+        [
+            *training_lines(result),
+            f"written to {result.run.folder}: best.safetensors, result.json, summary.md, plots/",
+            "",
+            "next:",
+            *(f"  {command}" for command in next_commands(result)),
+        ]
+    )

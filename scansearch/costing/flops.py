@@ -11,8 +11,6 @@ direction.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -56,22 +54,8 @@ class Place:
 
 def places(model: ScanBackbone, height: int, width: int) -> list[Place]:
     """Every mixer with its grid, for images of ``height`` x ``width`` pixels."""
-    if isinstance(model, LocalVim):
-        grid = (math.ceil(height / model.patch_size), math.ceil(width / model.patch_size))
-        return [Place(mixer, *grid) for mixer in model.mixers]
-    assert isinstance(model, LocalVMamba)
-    found, mixers = [], iter(model.mixers)
-    for (rows, columns), depth in zip(stage_grids(model, height, width), model.depths, strict=True):
-        found += [Place(next(mixers), rows, columns) for _ in range(depth)]
-    return found
-
-
-def stage_grids(model: LocalVMamba, height: int, width: int) -> Iterator[tuple[int, int]]:
-    """The grid of each stage."""
-    rows, columns = height // model.patch_size, width // model.patch_size
-    for _ in model.depths:
-        yield rows, columns
-        rows, columns = -(-rows // 2), -(-columns // 2)
+    grids = model.mixer_grids(height, width)
+    return [Place(mixer, *grid) for mixer, grid in zip(model.mixers, grids, strict=True)]
 
 
 def _linear(layer: object, tokens: int) -> int:
@@ -111,8 +95,8 @@ def _fixed_macs(model: ScanBackbone, height: int, width: int) -> int:
     first = places(model, height, width)[0]
     macs += first.height * first.width * model.get_parameter("patch_embed.proj.weight").numel()
     if isinstance(model, LocalVMamba):
-        grids = list(stage_grids(model, height, width))
-        for stage, (rows, columns) in zip(model._stage_list(), grids[1:], strict=False):
+        grids = model.stage_grids(height, width)[1:]
+        for stage, (rows, columns) in zip(model.stage_list(), grids, strict=False):
             macs += _linear(stage.downsample.reduction, rows * columns) if stage.downsample else 0
     return macs
 
@@ -222,8 +206,7 @@ def _released_vmamba(model: LocalVMamba, layers: list[Place], height: int, width
     last = layers[-1]
     total += last.tokens * model.dims[-1]  # the average pooling
     norms = layers[0].tokens * model.dims[0] + last.tokens * model.dims[-1]
-    grids = list(stage_grids(model, height, width))
-    for dim, (rows, columns) in zip(model.dims, grids[1:], strict=False):
+    for dim, (rows, columns) in zip(model.dims, model.stage_grids(height, width)[1:], strict=False):
         norms += rows * columns * 4 * dim
     for place in layers:
         mixer, tokens = place.mixer, place.tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import statistics
 import time
@@ -15,7 +16,7 @@ from torch import nn
 
 from scansearch.costing.flops import Place, model_costs, places
 from scansearch.engine.devices import device_name
-from scansearch.errors import InputError
+from scansearch.errors import InputError, RunStopped
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.mixers import DirectionalSSM, LocalVimMixer, LocalVMambaMixer
 from scansearch.records.costs import Costs, CostTable
@@ -30,28 +31,38 @@ class LatencyCache:
     Args:
         path: JSON file that keeps them between processes; None keeps them in memory. A file that cannot be read is
             taken as empty, and one that cannot be written is not: measuring again is all that it costs.
+        fresh: measure again what the file knows, and replace it there.
+
+    Attributes:
+        figures: what is not measured again: milliseconds an image and their noise.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, fresh: bool = False) -> None:
         self.path = path
-        self.figures: dict[str, tuple[float, float]] = {}
-        try:
-            stored = json.loads(path.read_text()) if path is not None else {}
-            self.figures = {key: (float(figure), float(noise)) for key, (figure, noise) in stored.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            pass
+        self._stored = _read_figures(path) if path is not None else {}
+        self.figures = {} if fresh else dict(self._stored)
 
     def save(self) -> None:
         """Write the figures that stand out of their noise, atomically; the others are better measured again."""
         from scansearch.files.atomic import write_text
 
         if self.path is not None:
-            clear = {key: pair for key, pair in self.figures.items() if pair[1] <= CLEAR * pair[0]}
+            figures = self._stored | self.figures
+            clear = {key: pair for key, pair in figures.items() if pair[1] <= CLEAR * pair[0]}
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 write_text(self.path, json.dumps(clear, indent=1, sort_keys=True) + "\n")
-            except (OSError, InputError):
+            except (OSError, RunStopped):
                 pass
+
+
+def _read_figures(path: Path) -> dict[str, tuple[float, float]]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        pairs = {key: (float(figure), float(noise)) for key, (figure, noise) in stored.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {key: pair for key, pair in pairs.items() if min(pair) >= 0 and all(map(math.isfinite, pair))}
 
 
 def default_cache() -> Path:
@@ -83,7 +94,7 @@ def _stopwatch(device: torch.device) -> Callable[[Callable[[], object]], float]:
 
 
 def _branch_ms(
-    place: Place, branch: int, device: torch.device, batch: int, repeats: int, known: LatencyCache
+    place: Place, branch: int, device: torch.device, batch: int, repeats: int, cache: LatencyCache
 ) -> tuple[float, float]:
     """Median extra milliseconds of running a branch twice rather than once, and that median's deviation."""
     mixer = place.mixer
@@ -100,8 +111,8 @@ def _branch_ms(
         f"attention {mixer.merge.attention_kind}", f"batch {batch}", f"repeats {repeats}",
     )  # fmt: skip
     key = "; ".join(parts)
-    if key in known.figures:
-        return known.figures[key]
+    if key in cache.figures:
+        return cache.figures[key]
     once, twice = (with_directions(mixer, (branch,) * count).to(device).eval() for count in (1, 2))
     model_dim = mixer.in_proj.weight.shape[1]
     if isinstance(mixer, LocalVimMixer):
@@ -117,8 +128,8 @@ def _branch_ms(
     differences = [1e3 * (-seconds(calls[0]) + seconds(calls[1])) / batch for _ in range(repeats)]
     median = statistics.median(differences)
     spread = 1.4826 * statistics.median(abs(value - median) for value in differences)
-    known.figures[key] = max(median, 0.0), 1.2533 * spread / repeats**0.5
-    return known.figures[key]
+    cache.figures[key] = max(median, 0.0), 1.2533 * spread / repeats**0.5
+    return cache.figures[key]
 
 
 @torch.inference_mode()
@@ -155,10 +166,10 @@ def measure_costs(
     if repeats < 3 or batch < 1:
         raise InputError(f"repeats {repeats} must be at least 3 and batch {batch} at least 1")
     costs = model_costs(model, height, width, space=space, variant=variant)
-    known = cache if cache is not None else LatencyCache()
+    cache = cache if cache is not None else LatencyCache()
     cells = [
         [
-            _branch_ms(place, branch, device, batch, repeats, known)
+            _branch_ms(place, branch, device, batch, repeats, cache)
             for branch in range(len(place.mixer.directions))
         ]
         for place in places(model, height, width)

@@ -1,21 +1,48 @@
-"""Images: a data specification -> training, validation and test splits, and batches of them."""
+"""Images: a data specification -> training, validation and test splits, and batches of them.
 
-from scansearch.data.augment import Augment
-from scansearch.data.batches import VALIDATION_STREAMS, EpochBatches, evaluation_batches, training_batches
-from scansearch.data.sources import load_data
-from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
+Importing this loads nothing: names come from their modules on first use.
+"""
 
-__all__ = [
-    "VALIDATION_STREAMS",
-    "Augment",
-    "BrokenImage",
-    "BrokenImages",
-    "EpochBatches",
-    "ImageData",
-    "Sample",
-    "Split",
-    "evaluation_batches",
-    "load_data",
-    "stratified",
-    "training_batches",
-]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scansearch.data.augment import Augment as Augment
+    from scansearch.data.batches import VALIDATION_STREAMS as VALIDATION_STREAMS
+    from scansearch.data.batches import EpochBatches as EpochBatches
+    from scansearch.data.batches import evaluation_batches as evaluation_batches
+    from scansearch.data.batches import training_batches as training_batches
+    from scansearch.data.sources import load_data as load_data
+    from scansearch.data.splits import BrokenImage as BrokenImage
+    from scansearch.data.splits import BrokenImages as BrokenImages
+    from scansearch.data.splits import ImageData as ImageData
+    from scansearch.data.splits import Sample as Sample
+    from scansearch.data.splits import Split as Split
+    from scansearch.data.splits import stratified as stratified
+
+_HOMES = {
+    "VALIDATION_STREAMS": "batches",
+    "Augment": "augment",
+    "BrokenImage": "splits",
+    "BrokenImages": "splits",
+    "EpochBatches": "batches",
+    "ImageData": "splits",
+    "Sample": "splits",
+    "Split": "splits",
+    "evaluation_batches": "batches",
+    "load_data": "sources",
+    "stratified": "splits",
+    "training_batches": "batches",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scansearch.data' has no attribute {name!r}")
+    value = getattr(import_module(f"scansearch.data.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

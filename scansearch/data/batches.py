@@ -7,6 +7,7 @@ any number of workers.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -105,8 +106,24 @@ class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
         return None, 0, broken
 
 
+def _ignore_stop_signals(worker: int) -> None:
+    """A worker lives as long as its parent, which answers SIGINT and SIGTERM for the whole process group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _loader(images: _Seeded, batches: Any, workers: int) -> DataLoader[Any]:
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        worker_init_fn=_ignore_stop_signals,
+    )
+
+
 def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | None, Broken]:
-    broken = [found for *_, several in items for found in several]
+    broken = [entry for *_, entries in items for entry in entries]
     kept = [(image, label) for image, label, _ in items if image is not None]
     if not kept:
         return None, broken
@@ -115,13 +132,15 @@ def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | No
 
 
 def _noting(loaded: Iterable[Any], broken: BrokenImages, *, whole: bool) -> Iterator[Batch]:
-    for batch, found in loaded:
-        for name, reason in found:
+    for batch, skipped in loaded:
+        for name, reason in skipped:
             broken.note(name, reason)
         if batch is not None:
             yield batch
         elif whole:
-            raise RunStopped(f"no image of a batch can be read; the last: {found[-1][0]!r} ({found[-1][1]})")
+            raise RunStopped(
+                f"no image of a batch can be read; the last: {skipped[-1][0]!r} ({skipped[-1][1]})"
+            )
 
 
 def training_batches(
@@ -157,8 +176,7 @@ def training_batches(
         stream=streams.order,
     )
     images = _Seeded(split, seed, streams.image, substitute=True)
-    loader = DataLoader(images, batch_sampler=order, num_workers=workers, collate_fn=_collate)
-    return _noting(iter(loader), split.broken, whole=True)
+    return _noting(iter(_loader(images, order, workers)), split.broken, whole=True)
 
 
 def evaluation_batches(
@@ -172,5 +190,4 @@ def evaluation_batches(
     keys = [(0, index) for index in range(rank, split.count, ranks)]
     lists = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
     images = _Seeded(split, 0, Stream.VALIDATION_IMAGE, substitute=False)
-    loader = DataLoader(images, batch_sampler=lists, num_workers=workers, collate_fn=_collate)
-    return _noting(iter(loader), split.broken, whole=False)
+    return _noting(iter(_loader(images, lists, workers)), split.broken, whole=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +67,11 @@ def read_folder(argument: str, size: tuple[int, int], augment: Augment) -> Image
         part: root / name for part, names in _NAMES.items() for name in names if (root / name).is_dir()
     }
     if "train" not in folders:
-        found, classes = _folder(root)
-        parts = {"train": found}
+        pictures, classes = _folder(root)
+        parts = {"train": pictures}
     else:
-        found, classes = _folder(folders.pop("train"))
-        parts = {"train": found} | {part: _folder(path, classes)[0] for part, path in folders.items()}
+        pictures, classes = _folder(folders.pop("train"))
+        parts = {"train": pictures} | {part: _folder(path, classes)[0] for part, path in folders.items()}
         if len(parts) == 1:
             raise InputError(f"data folder {str(root)!r} has train/ but neither val/ nor test/")
     return _assemble(f"folder:{argument}", f"data folder {str(root)!r}", parts, classes, size, augment)
@@ -86,10 +87,10 @@ def _folder(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[Pictu
     except RuntimeError:
         raise InputError(f"data folder {str(folder)!r} holds no images in class folders") from None
     names = classes or tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__))
-    strangers = sorted({path.name for path in folder.iterdir() if path.is_dir()} - set(names))
-    if strangers:
+    unexpected = sorted({path.name for path in folder.iterdir() if path.is_dir()} - set(names))
+    if unexpected:
         raise InputError(
-            f"data folder {str(folder)!r} has class {strangers[0]!r}, which the training images lack"
+            f"data folder {str(folder)!r} has class {unexpected[0]!r}, which the training images lack"
         )
     paths = [str(path) for path, _ in reader.samples]
     labels = [int(label) for _, label in reader.samples]
@@ -240,7 +241,17 @@ def _assemble(
         test=parts["test"].split(plain),
         mean=MEAN,
         deviation=DEVIATION,
+        digest=_digest([train, parts["validation"], parts["test"]]),
     )
+
+
+def _digest(splits: Sequence[Pictures]) -> str:
+    digest = hashlib.sha256()
+    for pictures in splits:
+        for index, label in enumerate(pictures.labels):
+            digest.update(f"{pictures.name(index)}\0{label}\n".encode(errors="surrogateescape"))
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def _tenth(labels: list[int], what: str) -> int:

@@ -1,6 +1,7 @@
 """A data specification -> train, validation and test sets; see :func:`load_data` for the specifications.
 
-Batches are in :mod:`scansearch.data.batches`, the types in :mod:`scansearch.data.splits`; both are at hand here.
+Batches are in :mod:`scansearch.data.batches`, the types in :mod:`scansearch.data.splits`;
+both can be imported from here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from importlib import import_module
 
 from scansearch.data.augment import Augment
 from scansearch.data.batches import EpochBatches, evaluation_batches, training_batches
+from scansearch.data.specifications import SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
 
@@ -32,21 +34,18 @@ __all__ = [
 class _Reader:
     """One kind of specification. ``function`` of ``module`` takes (argument, size), and Augment where ``pictures``."""
 
-    usage: str
     module: str
     function: str = "read"
     needs_argument: bool = False
     pictures: bool = False
 
 
-_READERS = {
-    "digits": _Reader("digits", "scansearch.data.digits"),
-    "folder": _Reader(
-        "folder:PATH", "scansearch.data.pictures", "read_folder", needs_argument=True, pictures=True
-    ),
-    "timm": _Reader("timm:NAME", "scansearch.data.pictures", "read_timm", needs_argument=True, pictures=True),
-    "fake": _Reader("fake:HxW:classes", "scansearch.data.made", needs_argument=True, pictures=True),
-    "translated-digits": _Reader("translated-digits", "scansearch.data.translated"),
+_READERS = {  # by kind, as in SPECIFICATIONS
+    "digits": _Reader("scansearch.data.digits"),
+    "folder": _Reader("scansearch.data.pictures", "read_folder", needs_argument=True, pictures=True),
+    "timm": _Reader("scansearch.data.pictures", "read_timm", needs_argument=True, pictures=True),
+    "fake": _Reader("scansearch.data.made", needs_argument=True, pictures=True),
+    "translated-digits": _Reader("scansearch.data.translated"),
 }
 
 
@@ -72,7 +71,7 @@ def load_data(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     kind, _, argument = spec.partition(":")
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
-        raise InputError(f"unknown data {spec!r} (allowed: {', '.join(r.usage for r in _READERS.values())})")
+        raise InputError(f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())})")
     reader = _READERS[kind]
     function = getattr(import_module(reader.module), reader.function)
     if reader.pictures:

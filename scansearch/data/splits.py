@@ -97,6 +97,8 @@ class ImageData:
         train, validation, test: disjoint splits.
         mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
             what they were divided by.
+        digest: SHA-256 over names and labels of the images, split by split, in their order; empty for data that
+            come with a package.
         baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
     """
 
@@ -110,6 +112,7 @@ class ImageData:
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
     baseline: Callable[[], tuple[str, float]] | None = None
+    digest: str = ""
 
     @property
     def broken(self) -> BrokenImages:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scansearch.derivation.agreement import seed_agreement
-from scansearch.derivation.lexicographic import best_choice, cheapest_total, dearest_total
-from scansearch.derivation.question import Chosen, Rule, Task
+from scansearch.derivation.lexicographic import best_choice, cheapest_total, highest_total
+from scansearch.derivation.question import Chosen, Question
+from scansearch.derivation.wishes import Rule, Wishes
 from scansearch.errors import InputError
 from scansearch.records.costs import MEASURES, Costs
 from scansearch.records.genotype import Certificate, Genotype
@@ -60,9 +62,17 @@ def derive(
         InputError: contradictory or impossible wishes. A budget that cannot be met is named together with its
             smallest feasible value.
     """
-    budgets = {"flops": max_flops, "params": max_params, "latency_ms": max_latency_ms}
-    task = _task(preferences, k, k_min, k_max, per_layer_k, costs, budgets, require, forbid, pair_flips)
-    return _genotype(task, _several(preferences), space, MEASURES)
+    wishes = Wishes(
+        k=k,
+        k_min=k_min,
+        k_max=k_max,
+        per_layer_k=per_layer_k,
+        budgets={"flops": max_flops, "params": max_params, "latency_ms": max_latency_ms},
+        require=require,
+        forbid=forbid,
+        pair_flips=pair_flips,
+    )
+    return _derive(_several(preferences), wishes, costs, space, MEASURES)
 
 
 def pareto_front(
@@ -96,22 +106,30 @@ def pareto_front(
         raise InputError(f"n = {n} points of the front: at least 1 is needed")
     if measure not in costs.measures:
         raise InputError(f"measure {measure!r} is not in the costs (allowed: {', '.join(costs.measures)})")
-    if k is None and k_min is None and k_max is None and per_layer_k is None:
-        k_min = 1
-    budgets = {"flops": max_flops, "params": max_params, "latency_ms": max_latency_ms}
+    wishes = Wishes(
+        k=k,
+        k_min=k_min,
+        k_max=k_max,
+        per_layer_k=per_layer_k,
+        budgets={"flops": max_flops, "params": max_params, "latency_ms": max_latency_ms},
+        require=require,
+        forbid=forbid,
+        pair_flips=pair_flips,
+    )
+    if wishes.says_no_k:
+        wishes = replace(wishes, k_min=1)
+    several = _several(preferences)
     order = (measure, *(other for other in MEASURES if other != measure))
 
     def point(limit: float | None) -> tuple[float, Genotype]:
-        allowed = budgets if limit is None else budgets | {measure: limit}
-        task = _task(preferences, k, k_min, k_max, per_layer_k, costs, allowed, require, forbid, pair_flips)
-        genotype = _genotype(task, _several(preferences), space, order)
+        limited = wishes if limit is None else replace(wishes, budgets={**wishes.budgets, measure: limit})
+        genotype = _derive(several, limited, costs, space, order)
         assert genotype.certificate is not None
         return genotype.certificate.spent[measure], genotype
 
     front = dict([point(None)])
     highest = max(front)
-    task = _task(preferences, k, k_min, k_max, per_layer_k, costs, budgets, require, forbid, pair_flips)
-    lowest = cheapest_total(task, measure)
+    lowest = cheapest_total(Question.build(Preferences.mean(several), wishes, costs), measure)
     if n > 1 and lowest < highest:
         front |= [point(lowest)]
     open_gaps = [(min(front), highest)] if len(front) > 1 else []
@@ -134,101 +152,37 @@ def _several(preferences: Preferences | Sequence[Preferences]) -> list[Preferenc
     return several
 
 
-def _task(
-    preferences: Preferences | Sequence[Preferences],
-    k: int | None,
-    k_min: int | None,
-    k_max: int | None,
-    per_layer_k: Sequence[int] | Mapping[int, int] | None,
+def _derive(
+    several: list[Preferences],
+    wishes: Wishes,
     costs: Costs | None,
-    budgets: Mapping[str, float | None],
-    require: Rule | None,
-    forbid: Rule | None,
-    pair_flips: bool,
-) -> Task:
-    mean = Preferences.mean(_several(preferences))
-    least, most = _sizes(mean, k, k_min, k_max, per_layer_k)
-    given = {measure: float(limit) for measure, limit in budgets.items() if limit is not None}
-    return Task.build(mean, least, most, costs, given, require, forbid, pair_flips)
-
-
-def _sizes(
-    preferences: Preferences,
-    k: int | None,
-    k_min: int | None,
-    k_max: int | None,
-    per_layer_k: Sequence[int] | Mapping[int, int] | None,
-) -> tuple[list[int], list[int]]:
-    """Least and most directions of every layer."""
-    counts = [len(names) for names in preferences.candidates]
-    if per_layer_k is None:
-        single: dict[int, int] = {}
-    elif isinstance(per_layer_k, Mapping):
-        single = dict(per_layer_k)
-    elif len(per_layer_k) == len(counts):
-        single = dict(enumerate(per_layer_k))
-    else:
-        raise InputError(f"per_layer_k lists {len(per_layer_k)} layers, the preferences have {len(counts)}")
-    if k is not None and (k_min is not None or k_max is not None):
-        raise InputError("give either k, or k_min and k_max")
-    if k is None and k_min is None and k_max is None and len(single) < len(counts):
-        raise InputError(
-            "how many directions per layer? give k, or k_min and k_max, or per_layer_k for every layer"
-        )
-    for layer in single:
-        if layer not in range(len(counts)):
-            raise InputError(f"per_layer_k names layer {layer} (allowed: 0..{len(counts) - 1})")
-    least, most = [], []
-    for layer, count in enumerate(counts):
-        if layer in single:
-            low = high = _whole(single[layer], f"per_layer_k of layer {layer}", layer, count)
-        elif k is not None:
-            low = high = _whole(k, "k", layer, count)
-        else:
-            low = _whole(1 if k_min is None else k_min, "k_min", layer, count)
-            high = _whole(count if k_max is None else k_max, "k_max", layer, count)
-            if low > high:
-                raise InputError(f"k_min = {low} is above k_max = {high}")
-        least.append(low)
-        most.append(high)
-    return least, most
-
-
-def _whole(value: int, name: str, layer: int, count: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{name} = {value!r} is not a whole number")
-    if not 1 <= value <= count:
-        raise InputError(f"{name} = {value}: layer {layer} has {count} candidates (allowed: 1..{count})")
-    return value
-
-
-def _genotype(
-    task: Task, several: list[Preferences], space: SearchSpace | str | Path | None, tie_order: Sequence[str]
+    space: SearchSpace | str | Path | None,
+    tie_order: Sequence[str],
 ) -> Genotype:
-    mean = task.preferences
+    mean = Preferences.mean(several)
+    question = Question.build(mean, wishes, costs)
     home = space if isinstance(space, SearchSpace) else load_space(mean.space if space is None else space)
     if home.layer_candidates(mean.variant) != mean.candidates:
         raise InputError(
             f"space {home.name!r}, variant {mean.variant!r}, has other candidates than the preferences"
         )
-    free = best_choice(task.without_budgets(), tie_order)
-    best = best_choice(task, tie_order) if task.budgets else free
-    layers = task.layers(best.chosen)
-    notes = [*task.wishes, *_budget_notes(task, free.chosen, best.chosen)]
+    free = best_choice(question.without_budgets(), tie_order)
+    best = best_choice(question, tie_order) if question.budgets else free
+    layers = question.layers(best.chosen)
+    notes = [*question.rules, *_budget_notes(question, free.chosen, best.chosen)]
     if best.bound > best.objective:
         notes.append(
             f"not proven optimal: the bound is {best.bound - best.objective:.3g} above the objective"
         )
     if len(several) > 1:
         notes.append(seed_agreement(several, [len(names) for names in layers]).describe())
-    costs = task.costs
     certificate = Certificate(
         objective=best.objective,
         bound=best.bound,
         lost_to_budget=max(0.0, free.objective - best.objective),
-        k=task.describe_k(),
-        budgets={f"max_{measure}": limit for measure, limit in task.budgets.items()},
-        spent=task.spent(best.chosen),
+        k=question.describe_k(),
+        budgets={f"max_{measure}": limit for measure, limit in question.budgets.items()},
+        spent=question.spent(best.chosen),
         convention=costs.convention if costs else None,
         image_size=costs.image_size if costs else None,
         device=costs.device if costs else None,
@@ -240,19 +194,19 @@ def _genotype(
     )
 
 
-def _budget_notes(task: Task, free: Chosen, best: Chosen) -> list[str]:
+def _budget_notes(question: Question, free: Chosen, best: Chosen) -> list[str]:
     """What each budget did, and what levelling did to the latency."""
     notes = []
-    for measure, limit in task.budgets.items():
-        least, most = cheapest_total(task.without_budgets(), measure), dearest_total(task, measure)
-        unbudgeted = task.total(measure, free)
+    for measure, limit in question.budgets.items():
+        least, most = cheapest_total(question.without_budgets(), measure), highest_total(question, measure)
+        unbudgeted = question.total(measure, free)
         if least == most:
             notes.append(
-                f"max_{measure} is inert: every choice with k = {task.describe_k()} costs {number(most)}"
+                f"max_{measure} is inert: every choice with k = {question.describe_k()} costs {number(most)}"
             )
         elif most <= limit:
             notes.append(
-                f"max_{measure} is inert: no choice with k = {task.describe_k()} costs above {number(most)}"
+                f"max_{measure} is inert: no choice with k = {question.describe_k()} costs above {number(most)}"
             )
         elif unbudgeted <= limit:
             notes.append(
@@ -260,8 +214,8 @@ def _budget_notes(task: Task, free: Chosen, best: Chosen) -> list[str]:
             )
         else:
             notes.append(f"max_{measure} binds: without budgets the best choice costs {number(unbudgeted)}")
-    if task.costs is not None and task.costs.latency_noise_ms is not None:
-        measured = task.costs.of(task.layers(best))["latency_ms"]
+    if question.costs is not None and question.costs.latency_noise_ms is not None:
+        measured = question.costs.of(question.layers(best))["latency_ms"]
         notes.append(
             f"latency differences below their noise count as equal; the raw figures sum to {measured:.4g} ms"
         )

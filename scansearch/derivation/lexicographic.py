@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scansearch.derivation.exact_choice import Choice, Integers, Problem, maximise
-from scansearch.derivation.question import Chosen, Task
+from scansearch.derivation.question import Chosen, Question
 from scansearch.errors import InputError
 from scansearch.text import number
 
@@ -35,113 +35,119 @@ class _Steps:
     rows: list[Integers]
 
     @classmethod
-    def of(cls, task: Task, table: Sequence[Sequence[float]]) -> _Steps:
+    def of(cls, question: Question, table: Sequence[Sequence[float]]) -> _Steps:
         largest = max(abs(value) for row in table for value in row)
         whole = all(float(value).is_integer() for row in table for value in row)
         size = 1.0 if largest < 2**_BITS and whole else 2.0 ** (math.frexp(largest)[1] - _BITS)
         steps = [[float(round(value / size)) for value in row] for row in table]
-        return cls(size, [np.array(row, dtype=np.int64) for row in task.per_item(steps)])
+        return cls(size, [np.array(row, dtype=np.int64) for row in question.per_item(steps)])
 
 
-def best_choice(task: Task, tie_order: Sequence[str]) -> Best:
-    """The best choice of ``task``; among equal preferences the measures count in ``tie_order``.
+def best_choice(question: Question, tie_order: Sequence[str]) -> Best:
+    """The best choice of ``question``; among equal preferences the measures count in ``tie_order``.
 
     Raises:
         InputError: a budget that cannot be met, with its smallest feasible value.
     """
-    scores = _Steps.of(task, task.preferences.scores)
+    scores = _Steps.of(question, question.preferences.scores)
     tables = {
-        measure: _Steps.of(task, task.tables[measure].table)
+        measure: _Steps.of(question, question.tables[measure].table)
         for measure in tie_order
-        if measure in task.tables
+        if measure in question.tables
     }
     levels = [scores.rows, *([-row for row in steps.rows] for steps in tables.values())]
-    levels.append([-row for row in task.sizes()])
-    free = _without_limits(task, levels)
-    if task.kept(free):
-        objective = task.objective(free)
+    levels.append([-row for row in question.sizes()])
+    free = _without_limits(question, levels)
+    if question.within_budgets(free):
+        objective = question.objective(free)
         return Best(free, objective, objective)
-    for measure in task.budgets:
-        least = cheapest_total(task.without_budgets(), measure)
-        if least > task.budgets[measure]:
-            raise InputError(_cannot(task, measure, least))
-    problem, measures = _problem(task, tables)
+    for measure in question.budgets:
+        least = cheapest_total(question.without_budgets(), measure)
+        if least > question.budgets[measure]:
+            raise InputError(_cannot(question, measure, least))
+    problem, measures = _problem(question, tables)
     while True:
         first = maximise(problem, levels[0])
         if first is None:
-            raise InputError(_cannot_together(task, measures))
+            raise InputError(_cannot_together(question, measures))
         chosen = _break_ties(problem, levels, first)
-        if task.kept(chosen):
-            objective = task.objective(chosen)
+        if question.within_budgets(chosen):
+            objective = question.objective(chosen)
             return Best(chosen, objective, objective + (first.bound - first.value) * scores.size)
         # The steps let a choice through that is over a budget by less than a step per direction: cut it off.
         cut = [np.where(taken, 1, -1).astype(np.int64) for taken in chosen]
         problem = problem.limited(cut, _sum(cut, chosen) - 1)
 
 
-def cheapest_total(task: Task, measure: str) -> float:
-    """The smallest total of ``measure`` within the task's budgets.
+def cheapest_total(question: Question, measure: str) -> float:
+    """The smallest total of ``measure`` within the question's budgets.
 
     Raises:
         InputError: the budgets cannot be met.
     """
-    chosen: Chosen = _without_limits(task, [[-row for row in _ranks(task, measure)]])
-    if not task.kept(chosen):
-        tables = {name: _Steps.of(task, task.tables[name].table) for name in {measure, *task.budgets}}
-        problem, measures = _problem(task, tables)
+    chosen: Chosen = _without_limits(question, [[-row for row in _ranks(question, measure)]])
+    if not question.within_budgets(chosen):
+        tables = {
+            name: _Steps.of(question, question.tables[name].table) for name in {measure, *question.budgets}
+        }
+        problem, measures = _problem(question, tables)
         choice = maximise(problem, [-row for row in tables[measure].rows])
         if choice is None:
-            raise InputError(_cannot_together(task, measures))
+            raise InputError(_cannot_together(question, measures))
         chosen = choice.chosen
-    return task.total(measure, chosen)
+    return question.total(measure, chosen)
 
 
-def dearest_total(task: Task, measure: str) -> float:
+def highest_total(question: Question, measure: str) -> float:
     """The largest total of ``measure`` that any choice has, budgets aside."""
-    return task.total(measure, _without_limits(task, [_Steps.of(task, task.tables[measure].table).rows]))
+    return question.total(
+        measure, _without_limits(question, [_Steps.of(question, question.tables[measure].table).rows])
+    )
 
 
-def _ranks(task: Task, measure: str) -> list[Integers]:
+def _ranks(question: Question, measure: str) -> list[Integers]:
     """The place of each item's exact cost among all of them, 0 for the cheapest: figures below a step count too."""
-    rows = [np.array(row, dtype=float) for row in task.per_item(task.tables[measure].table)]
+    rows = [np.array(row, dtype=float) for row in question.per_item(question.tables[measure].table)]
     known = np.unique(np.concatenate(rows))
     return [np.searchsorted(known, row).astype(np.int64) for row in rows]
 
 
-def _without_limits(task: Task, levels: Sequence[Sequence[Integers]]) -> list[NDArray[np.bool_]]:
+def _without_limits(question: Question, levels: Sequence[Sequence[Integers]]) -> list[NDArray[np.bool_]]:
     """Layers are independent: the forced items, then the best ones while they are needed or still gain."""
     chosen = []
-    for layer, groups in enumerate(task.items):
-        taken = task.forced[layer].copy()
+    for layer, groups in enumerate(question.items):
+        taken = question.forced[layer].copy()
         size = sum(len(group) for group, take in zip(groups, taken, strict=True) if take)
         keys = [tuple(-int(level[layer][item]) for level in levels) for item in range(len(groups))]
         for item in sorted(range(len(groups)), key=lambda item: keys[item]):
-            if taken[item] or task.banned[layer][item]:
+            if taken[item] or question.banned[layer][item]:
                 continue
-            needed = size < task.least[layer]
+            needed = size < question.least[layer]
             gains = keys[item] < (0,) * len(levels)
-            if (needed or gains) and size + len(groups[item]) <= task.most[layer]:
+            if (needed or gains) and size + len(groups[item]) <= question.most[layer]:
                 taken[item] = True
                 size += len(groups[item])
         chosen.append(taken)
     return chosen
 
 
-def _problem(task: Task, tables: dict[str, _Steps]) -> tuple[Problem, list[str]]:
-    """The task in integers, with the budgets that some choice exceeds."""
-    measures = [measure for measure, limit in task.budgets.items() if dearest_total(task, measure) > limit]
+def _problem(question: Question, tables: dict[str, _Steps]) -> tuple[Problem, list[str]]:
+    """The question in integers, with the budgets that some choice exceeds."""
+    measures = [
+        measure for measure, limit in question.budgets.items() if highest_total(question, measure) > limit
+    ]
     limits = []
     for measure in measures:
-        fixed, steps = task.tables[measure].fixed, tables[measure]
+        fixed, steps = question.tables[measure].fixed, tables[measure]
         exact = steps.size == 1.0 and fixed.is_integer()
-        slack = 0 if exact else sum(task.most) + 2
-        limits.append(math.floor((task.budgets[measure] - fixed) / steps.size) + slack)
+        slack = 0 if exact else sum(question.most) + 2
+        limits.append(math.floor((question.budgets[measure] - fixed) / steps.size) + slack)
     problem = Problem(
-        sizes=task.sizes(),
-        least=task.least,
-        most=task.most,
-        forced=task.forced,
-        banned=task.banned,
+        sizes=question.sizes(),
+        least=question.least,
+        most=question.most,
+        forced=question.forced,
+        banned=question.banned,
         costs=tuple(tables[measure].rows for measure in measures),
         limits=tuple(limits),
     )
@@ -158,22 +164,22 @@ def _break_ties(problem: Problem, levels: Sequence[Sequence[Integers]], first: C
     problem = problem.limited([-row for row in values], -choice.value)
     if _only(problem, choice):
         return choice.chosen
-    places = [
+    open_items = [
         (layer, item)
         for layer, row in enumerate(problem.sizes)
         for item in range(len(row))
         if not problem.forced[layer][item] and not problem.banned[layer][item]
     ]
-    for start in range(0, len(places), _NAMES_AT_ONCE):
+    for start in range(0, len(open_items), _NAMES_AT_ONCE):
         if choice.unique:
             break
         weights = [np.zeros(len(row), np.int64) for row in problem.sizes]
-        some = places[start : start + _NAMES_AT_ONCE]
-        for power, (layer, item) in enumerate(reversed(some)):
+        batch = open_items[start : start + _NAMES_AT_ONCE]
+        for power, (layer, item) in enumerate(reversed(batch)):
             weights[layer][item] = 1 << power
         choice = _again(problem, weights, choice)
         forced, banned = [row.copy() for row in problem.forced], [row.copy() for row in problem.banned]
-        for layer, item in some:
+        for layer, item in batch:
             (forced if choice.chosen[layer][item] else banned)[layer][item] = True
         problem = replace(problem, forced=forced, banned=banned)
     return choice.chosen
@@ -197,27 +203,27 @@ def _sum(rows: Sequence[Integers], chosen: Chosen) -> int:
     return sum(int(row[taken].sum()) for row, taken in zip(rows, chosen, strict=True))
 
 
-def _cannot(task: Task, measure: str, least: float) -> str:
+def _cannot(question: Question, measure: str, least: float) -> str:
     text = (
-        f"max_{measure} = {number(task.budgets[measure])} cannot be met: with k = {task.describe_k()} "
+        f"max_{measure} = {number(question.budgets[measure])} cannot be met: with k = {question.describe_k()} "
         f"the smallest feasible value is {number(least)}"
     )
-    if least == dearest_total(task, measure):
+    if least == highest_total(question, measure):
         text += " (every choice costs that much; only fewer directions cost less)"
     return text
 
 
-def _cannot_together(task: Task, measures: Sequence[str]) -> str:
+def _cannot_together(question: Question, measures: Sequence[str]) -> str:
     smallest = []
     for measure in measures:
-        others = {name: limit for name, limit in task.budgets.items() if name != measure}
+        others = {name: limit for name, limit in question.budgets.items() if name != measure}
         try:
-            value = cheapest_total(replace(task, budgets=others), measure)
+            value = cheapest_total(replace(question, budgets=others), measure)
         except InputError:
             continue
         smallest.append(f"of max_{measure} {number(value)}")
-    given = ", ".join(f"max_{measure} = {number(task.budgets[measure])}" for measure in measures)
-    text = f"{given} cannot be met together"
+    budgets = ", ".join(f"max_{measure} = {number(question.budgets[measure])}" for measure in measures)
+    text = f"{budgets} cannot be met together"
     if smallest:
         text += "; with the others as they are, the smallest feasible value is " + ", ".join(smallest)
     return text

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from scansearch.directions import FLIP, parse_direction
+from scansearch.derivation.wishes import Rule, Wishes
+from scansearch.directions import FLIP, Layers, parse_direction
 from scansearch.errors import InputError
 from scansearch.records.costs import Costs, CostTable
 from scansearch.records.preferences import Preferences
 
-Rule = Sequence[str] | Mapping[int, Sequence[str]]
 Chosen = Sequence[NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Task:
+class Question:
     """One derivation. An item is a candidate, or with ``pair_flips`` a candidate and its reverse.
 
     Attributes:
@@ -29,7 +29,7 @@ class Task:
         forced, banned: per layer, per item.
         tables: by measure, latency without the differences below its noise; empty without costs.
         budgets: by measure, the largest total.
-        wishes: require, forbid and pair_flips in words.
+        rules: require, forbid and pair_flips in words.
     """
 
     preferences: Preferences
@@ -41,28 +41,20 @@ class Task:
     costs: Costs | None
     tables: Mapping[str, CostTable]
     budgets: Mapping[str, float]
-    wishes: Sequence[str]
+    rules: Sequence[str]
 
     @classmethod
-    def build(
-        cls,
-        preferences: Preferences,
-        least: Sequence[int],
-        most: Sequence[int],
-        costs: Costs | None,
-        budgets: Mapping[str, float],
-        require: Rule | None,
-        forbid: Rule | None,
-        pair_flips: bool,
-    ) -> Task:
+    def build(cls, preferences: Preferences, wishes: Wishes, costs: Costs | None) -> Question:
         """Check the wishes against the candidates.
 
         Raises:
             InputError: naming the first contradiction.
         """
-        tables = _tables(preferences, costs, budgets)
-        required = _by_layer(require, preferences, "require")
-        forbidden = _by_layer(forbid, preferences, "forbid")
+        least, most = wishes.sizes(preferences)
+        tables = _tables(preferences, costs, wishes.limits)
+        pair_flips = wishes.pair_flips
+        required = _by_layer(wishes.require, preferences, "require")
+        forbidden = _by_layer(wishes.forbid, preferences, "forbid")
         items, forced, banned = [], [], []
         for layer, names in enumerate(preferences.candidates):
             both = sorted(required[layer] & forbidden[layer])
@@ -70,13 +62,13 @@ class Task:
                 raise InputError(f"layer {layer}: {both[0]!r} is both required and forbidden")
             groups = _pairs(names) if pair_flips else [(index,) for index in range(len(names))]
             groups.sort(key=lambda group: names[group[0]])
-            wanted = [any(names[index] in required[layer] for index in group) for group in groups]
-            unwanted = [
+            required_items = [any(names[index] in required[layer] for index in group) for group in groups]
+            banned_items = [
                 any(names[index] in forbidden[layer] for index in group) or (pair_flips and len(group) == 1)
                 for group in groups
             ]
-            for group, want, refuse in zip(groups, wanted, unwanted, strict=True):
-                if want and refuse:
+            for group, is_required, is_banned in zip(groups, required_items, banned_items, strict=True):
+                if is_required and is_banned:
                     label = " with ".join(names[index] for index in group)
                     raise InputError(
                         f"layer {layer}: {label} is required, but pair_flips and forbid rule it out"
@@ -84,7 +76,7 @@ class Task:
             if pair_flips and least[layer] == most[layer] and least[layer] % 2:
                 raise InputError(f"k = {least[layer]} with pair_flips: k must be even")
             size = 2 if pair_flips else 1
-            need, left = size * sum(wanted), size * (len(groups) - sum(unwanted))
+            need, left = size * sum(required_items), size * (len(groups) - sum(banned_items))
             if need > most[layer]:
                 raise InputError(
                     f"layer {layer}: {need} directions are required, but at most {most[layer]} allowed"
@@ -94,14 +86,14 @@ class Task:
                     f"layer {layer}: {least[layer]} directions are needed, but the wishes leave {left} to choose from"
                 )
             items.append(groups)
-            forced.append(np.array(wanted))
-            banned.append(np.array(unwanted))
-        wishes = [*_describe("required", require), *_describe("forbidden", forbid)]
+            forced.append(np.array(required_items))
+            banned.append(np.array(banned_items))
+        rules = [*_describe("required", wishes.require), *_describe("forbidden", wishes.forbid)]
         if pair_flips:
-            wishes.append("each direction comes with its reverse")
-        return cls(preferences, least, most, items, forced, banned, costs, tables, budgets, wishes)
+            rules.append("each direction comes with its reverse")
+        return cls(preferences, least, most, items, forced, banned, costs, tables, wishes.limits, rules)
 
-    def without_budgets(self) -> Task:
+    def without_budgets(self) -> Question:
         return replace(self, budgets={})
 
     def per_item(self, table: Sequence[Sequence[float]]) -> list[list[float]]:
@@ -114,7 +106,7 @@ class Task:
     def sizes(self) -> list[NDArray[np.int64]]:
         return [np.array([len(group) for group in groups], dtype=np.int64) for groups in self.items]
 
-    def layers(self, chosen: Chosen) -> tuple[tuple[str, ...], ...]:
+    def layers(self, chosen: Chosen) -> Layers:
         """Direction names of a choice, in candidate order."""
         return tuple(
             tuple(self.preferences.candidates[layer][index] for index in sorted(indices))
@@ -140,7 +132,7 @@ class Task:
     def spent(self, chosen: Chosen) -> dict[str, float]:
         return {measure: self.total(measure, chosen) for measure in self.tables}
 
-    def kept(self, chosen: Chosen) -> bool:
+    def within_budgets(self, chosen: Chosen) -> bool:
         """Whether a choice is within every budget."""
         return all(self.total(measure, chosen) <= limit for measure, limit in self.budgets.items())
 
@@ -192,14 +184,14 @@ def _by_layer(rule: Rule | None, preferences: Preferences, word: str) -> list[se
         names = [set(rule.get(layer, ())) for layer in range(layers)]
     else:
         names = [set(rule)] * layers
-        known = {name for candidates in preferences.candidates for name in candidates}
+        offered = {name for candidates in preferences.candidates for name in candidates}
         if word == "forbid":  # what a layer does not offer needs no forbidding there
             names = [
-                wanted & set(candidates) | (wanted - known)
-                for wanted, candidates in zip(names, preferences.candidates, strict=True)
+                rule_names & set(candidates) | (rule_names - offered)
+                for rule_names, candidates in zip(names, preferences.candidates, strict=True)
             ]
-    for layer, (wanted, candidates) in enumerate(zip(names, preferences.candidates, strict=True)):
-        for name in sorted(wanted):
+    for layer, (layer_names, candidates) in enumerate(zip(names, preferences.candidates, strict=True)):
+        for name in sorted(layer_names):
             parse_direction(name)
             if name not in candidates:
                 allowed = ", ".join(candidates)

@@ -7,6 +7,7 @@ any of them. Importing this package registers the directions that come with it.
 from scansearch.directions.registry import (
     FLIP,
     DirectionFamily,
+    Layers,
     Order,
     Padding,
     ScanDirection,
@@ -23,6 +24,7 @@ from scansearch.directions import curves as curves  # isort: skip - registered a
 __all__ = [
     "FLIP",
     "DirectionFamily",
+    "Layers",
     "Order",
     "Padding",
     "ScanDirection",

@@ -25,6 +25,7 @@ from scansearch.errors import InputError
 
 Padding = Literal["zero", "skip"]
 Order = NDArray[np.int32]
+Layers = tuple[tuple[str, ...], ...]  # the names of the directions of each layer
 
 FLIP = "_flip"
 _PARAMETER = re.compile(r"<([A-Z]+)>")
@@ -129,11 +130,16 @@ def _cached_order(name: str, height: int, width: int, padding: str) -> Order:
         raise ValueError(f"window padding {padding!r} is unknown: use 'zero' or 'skip'")
     direction = parse_direction(name)
     arguments = () if direction.parameter is None else (direction.parameter,)
-    order = np.asarray(direction.family.build(height, width, *arguments), dtype=np.int32)
-    if order.ndim != 1 or not np.array_equal(np.sort(order[order >= 0]), np.arange(height * width)):
+    rows = np.asarray(direction.family.build(height, width, *arguments))
+    if (
+        rows.ndim != 1
+        or not np.issubdtype(rows.dtype, np.integer)
+        or not np.array_equal(np.sort(rows[rows != -1]), np.arange(height * width))
+    ):
         raise ValueError(
             f"direction {name!r} is wrong on a grid of {height}x{width} tokens: it must visit each token exactly once"
         )
+    order = np.array(rows, dtype=np.int32)
     if padding == "skip":
         order = order[order >= 0]
     if direction.flipped:
@@ -167,8 +173,8 @@ def _nearest(name: str) -> str:
     number = re.search(r"[0-9]+", name)
     bases = []
     for family in _FAMILIES.values():
-        wanted = int(number[0]) if number and len(number[0]) < 9 else 7
-        bases.append(family.name(max(wanted, family.minimum)) if family.has_parameter else family.pattern)
+        parameter = int(number[0]) if number and len(number[0]) < 9 else 7
+        bases.append(family.name(max(parameter, family.minimum)) if family.has_parameter else family.pattern)
     valid = bases + [base + FLIP for base in bases]
     return difflib.get_close_matches(name[:40].lower(), valid, n=1, cutoff=0.0)[0]
 

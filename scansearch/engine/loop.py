@@ -130,6 +130,7 @@ def drive(
 
     total = task.epochs * task.steps_per_epoch
     tenth = max(1, total // 10)
+    saved = progress.step
     saved_at = time.monotonic()
     while progress.step < total and not progress.finished:
         epoch, first = divmod(progress.step, task.steps_per_epoch)
@@ -138,9 +139,10 @@ def drive(
             seed_everything(Stream.STEP, seed, rank, progress.step)
             metrics = task.step(epoch, progress.step)
             if not math.isfinite(metrics["loss"]):
+                kept = f"the checkpoint of step {saved} is kept" if saved else "there is no checkpoint yet"
                 raise RunStopped(
-                    f"the loss is {metrics['loss']} at step {progress.step + 1}; the last good checkpoint is kept "
-                    "(a lower learning rate usually helps)"
+                    f"the loss is {metrics['loss']} at step {progress.step + 1}; {kept}, and resuming repeats these "
+                    "steps: a new run with a lower learning rate usually helps"
                 )
             progress.step += 1
             progress.steps_in_epoch += 1
@@ -158,7 +160,7 @@ def drive(
             stopping = stop()
             if last or due or stopping or progress.step % tenth == 0:
                 yield checkpoint()
-                saved_at = time.monotonic()
+                saved, saved_at = progress.step, time.monotonic()
             if stopping and progress.step < total and not progress.finished:
                 yield StopRequested(progress.step)
                 return

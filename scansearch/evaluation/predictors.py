@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from scansearch.errors import InputError, MissingExtra
-
-KINDS = "a training's run folder, a .safetensors weight file, a timm hub folder, a .pt2 or a .onnx file"
+from scansearch.records.lookup import BEST_WEIGHTS, look_up
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,16 @@ def open_predictor(path: str | Path, device: torch.device) -> Predictor:
     Raises:
         InputError: it holds no model that can be read.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{str(path)!r} does not exist (allowed: {KINDS})")
-    if path.is_dir():
-        if (path / "best.safetensors").is_file():
-            return _weight_file(path / "best.safetensors", device)
-        if (path / "config.json").is_file():
-            return _hub_folder(path, device)
+    named = look_up(path, ("training", "weights", "exported"), command="evaluate")
+    assert named.path is not None
+    if named.kind == "exported":
+        readers = {".pt2": _exported_program, ".onnx": _onnx}
+        return readers.get(named.path.suffix, _hub_folder)(named.path, device)
+    if named.weight_file is None:
         raise InputError(
-            f"folder {str(path)!r} holds neither best.safetensors nor config.json (allowed: {KINDS})"
+            f"the training in {str(path)!r} holds no {BEST_WEIGHTS} yet: it has not ended an epoch"
         )
-    readers = {".safetensors": _weight_file, ".pt2": _exported_program, ".onnx": _onnx}
-    if path.suffix not in readers:
-        raise InputError(f"{str(path)!r} has an unknown ending (allowed: {KINDS})")
-    return readers[path.suffix](path, device)
+    return _weight_file(named.weight_file, device)
 
 
 def _weight_file(path: Path, device: torch.device) -> Predictor:

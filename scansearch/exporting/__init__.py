@@ -48,34 +48,42 @@ def export(
     img_size: int | None = None,
     name: str | None = None,
 ) -> Exported:
-    """Write ``subject`` to ``out`` in one of ``FORMATS``, checked against the source model.
+    """Write a model in another form, and check that it computes the same: what ``scansearch export`` does.
+
+        scansearch.export("runs/TRAINED", "standalone", "model.py")
 
     Args:
-        subject, weights, seed, num_classes, in_chans, img_size: see :func:`scansearch.exporting.source.load_source`.
+        subject: a run folder (with its best weights where it has any), a genotype file, a weight file, or the
+            name of a published model.
+        format: ``yaml``, ``timm``, ``standalone``, ``safetensors``, ``torch-export``, ``onnx`` or ``hub``.
+        out: the file to write, with the format's ending; for ``hub`` a new or an empty folder.
+        weights: a weight file, or a plain checkpoint in our layout; None for the subject's, else fresh weights.
+        seed: of fresh weights, and of the random images of the check.
+        num_classes, in_chans, img_size: of the model; None for the weights' own, else 1000, 3 and the genotype's.
         name: what the model is called in formats that name it; None for the file's name (timm) or a made one.
+
+    Returns:
+        what was written, and the largest difference between its logits and the source model's.
 
     Raises:
         InputError: an unknown format, a subject that cannot be exported to it, or a missing optional package.
         ExportMismatch: the exported model gives other logits; no file is left.
     """
-    from scansearch.exporting.check import prepare
-    from scansearch.exporting.source import load_source
+    from scansearch.exporting.source import SourceOptions, load_source
+    from scansearch.files.outputs import check_file, check_folder, make_folder
 
     out = Path(out)
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r} (allowed: {', '.join(FORMATS)})")
     target = import_module(f"scansearch.exporting.targets.{FORMATS[format][0]}")
-    prepare(out, target.SUFFIXES)
+    if target.SUFFIXES:
+        check_file(out, target.SUFFIXES)
+    else:
+        check_folder(out, fresh=True)
     if name is None and format == "timm":
         name = out.stem
-    source = load_source(
-        subject,
-        weights=weights,
-        seed=seed,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        img_size=img_size,
-        name=name,
-    )
+    options = SourceOptions(weights, seed, num_classes, in_chans, img_size, name)
+    source = load_source(subject, options)
+    make_folder(out.parent)
     difference: float = target.export(source, out)
     return Exported(out, format, source.name, source.describe_weights(), difference)

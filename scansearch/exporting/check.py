@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scansearch.errors import InputError, RunStopped
+from scansearch.errors import RunStopped
 from scansearch.files.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -38,14 +37,14 @@ def compare(source: Source, predict: Predict, *, tolerance: float, batches: tupl
     worst = 0.0
     for batch in batches:
         images = source.images(batch)
-        expected, found = source.logits(images), predict(images)
+        expected, logits = source.logits(images), predict(images)
         if not expected.isfinite().all():
             raise ExportMismatch(f"{source.name}: the source model's own logits are not finite")
-        if found.shape != expected.shape:
+        if logits.shape != expected.shape:
             raise ExportMismatch(
-                f"{source.name}: the export gives {list(found.shape)}, the model {list(expected.shape)}"
+                f"{source.name}: the export gives {list(logits.shape)}, the model {list(expected.shape)}"
             )
-        difference = float((found - expected).abs().max()) / max(1.0, float(expected.abs().max()))
+        difference = float((logits - expected).abs().max()) / max(1.0, float(expected.abs().max()))
         if not difference <= tolerance:  # so that nan fails too
             raise ExportMismatch(
                 f"{source.name}: the export's logits differ by {difference:.2g}, allowed are {tolerance:.0e}"
@@ -97,24 +96,3 @@ def publish_folder(staged: Path, out: Path) -> None:
             os.replace(made, out)
     except OSError as error:
         raise RunStopped(f"cannot write {str(out)!r}: {error.strerror or error}") from error
-
-
-def prepare(out: Path, suffixes: tuple[str, ...]) -> None:
-    """Make the folder that ``out`` goes to; no suffixes mean that ``out`` is a folder itself.
-
-    Raises:
-        InputError: a wrong suffix, or something in the way.
-    """
-    if suffixes:
-        if out.suffix not in suffixes:
-            raise InputError(f"--out {out}: the file must end in {' or '.join(suffixes)}")
-        if out.is_dir():
-            raise InputError(f"--out {out}: there is a folder of that name")
-    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise InputError(f"--out {out}: must be a new or an empty folder")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from None
-    if not os.access(out.parent, os.W_OK) or shutil.disk_usage(out.parent).free == 0:
-        raise InputError(f"--out {out}: cannot be written")

@@ -54,9 +54,9 @@ def load_program(path: str | Path) -> torch.export.ExportedProgram:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     names = [name.partition("/")[2] for name in check_archive(path, str(path))]
-    strange = [name for name in names if not _NAME.fullmatch(name)]
-    if strange:
-        raise InputError(f"{path}: holds {strange[0][:60]!r}, which no program of scansearch has")
+    unexpected = [name for name in names if not _NAME.fullmatch(name)]
+    if unexpected:
+        raise InputError(f"{path}: holds {unexpected[0][:60]!r}, which no program of scansearch has")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_content(archive, str(path))
@@ -99,8 +99,8 @@ def check_graph(program: dict[str, Any], source: str) -> None:
         raise InputError(f"{source}: holds guards or types as code")
     for key, value in _pairs(program):
         if key == "target" and isinstance(value, str):
-            found = _TARGET.fullmatch(value)
-            if found is None or (found[1] is not None and found[1] not in OPERATIONS):
+            match = _TARGET.fullmatch(value)
+            if match is None or (match[1] is not None and match[1] not in OPERATIONS):
                 raise InputError(f"{source}: uses {value[:60]!r}, which no program of scansearch does")
         elif key == "expr_str" and not (isinstance(value, str) and _EXPRESSION.fullmatch(value)):
             raise InputError(f"{source}: a size {str(value)[:60]!r} is no plain expression")

@@ -10,15 +10,15 @@ import torch
 
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
-from scansearch.records.provenance import Provenance
-from scansearch.records.weights import Weights, load_weights
+from scansearch.records.lookup import Kind, Named, look_up
+from scansearch.records.weights import Weights, has_genotype, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from scansearch.models.backbone import ScanBackbone
 
-BEST = "best.safetensors"
+SUBJECTS: tuple[Kind, ...] = ("genotype", "search", "training", "weights", "published")
 
 
 @dataclass(frozen=True)
@@ -67,108 +67,84 @@ class Source:
         )
 
 
-def load_source(
-    subject: str | Path,
-    *,
-    weights: str | Path | None = None,
-    seed: int = 0,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    img_size: int | None = None,
-    name: str | None = None,
-) -> Source:
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a subject becomes a model.
+
+    Attributes:
+        weights: a weight file, or a plain checkpoint in our layout; None for the subject's, else fresh ones.
+        seed: of fresh weights, and of the random images of the check.
+        num_classes, in_chans, img_size: of the model; with weights, classes and channels are theirs.
+        name: what the model is called in formats that name it; None for a made one.
+    """
+
+    weights: str | Path | None = None
+    seed: int = 0
+    num_classes: int | None = None
+    in_chans: int | None = None
+    img_size: int | None = None
+    name: str | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Those of the model's sizes that are set."""
+        sizes = {"num_classes": self.num_classes, "in_chans": self.in_chans, "img_size": self.img_size}
+        return {key: value for key, value in sizes.items() if value is not None}
+
+
+def load_source(subject: str | Path, options: SourceOptions = SourceOptions()) -> Source:
     """The model that ``subject`` stands for.
 
     Args:
         subject: a run folder (with its best weights where it has any), a genotype file, a weight file, or the
             name of a published model.
-        weights: a weight file, or a plain checkpoint in our layout; None for the subject's, else fresh ones.
-        seed: of fresh weights.
-        num_classes, in_chans, img_size: of the model; with weights, classes and channels are theirs.
 
     Raises:
         InputError: nothing of that name, weights that do not fit, or a supernet.
     """
-    subject = Path(subject)
-    genotype, file = _find(subject, None if weights is None else Path(weights))
-    given = {"num_classes": num_classes, "in_chans": in_chans, "img_size": img_size}
-    given = {key: value for key, value in given.items() if value is not None}
+    named = look_up(subject, SUBJECTS, command="export")
+    if named.kind == "weights" and options.weights is not None:
+        raise InputError(f"{subject} holds weights already: leave out the other weight file")
+    file = named.weight_file if options.weights is None else Path(options.weights)
     if file is None:
-        assert genotype is not None
-        arguments = {
-            "num_classes": 1000,
-            "in_chans": 3,
-            "img_size": genotype.model.get("img_size", 224),
-        } | given
+        genotype = named.genotype()
         _refuse_supernet(genotype)
+        defaults = {"num_classes": 1000, "in_chans": 3, "img_size": genotype.model.get("img_size", 224)}
+        arguments = defaults | options.sizes
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(seed)
+            torch.manual_seed(options.seed)
             model = cast("ScanBackbone", genotype.build(**arguments)).eval()
-        return Source(name or _name(subject, genotype), genotype, model, arguments, seed=seed)
-    found = _read_weights(file, genotype, given)
-    for key, value in given.items():
-        if found.arguments.get(key) != value:
-            raise InputError(f"{file}: the weights are for {key} {found.arguments.get(key)}, not {value}")
-    _refuse_supernet(found.genotype)
+        return Source(options.name or _name(named, genotype), genotype, model, arguments, seed=options.seed)
+    weights = _read_weights(file, None if named.kind == "weights" else named.genotype(), options.sizes)
+    for key, value in options.sizes.items():
+        if weights.arguments.get(key) != value:
+            raise InputError(f"{file}: the weights are for {key} {weights.arguments.get(key)}, not {value}")
+    _refuse_supernet(weights.genotype)
     return Source(
-        name or _name(subject, found.genotype),
-        found.genotype,
-        found.model,
-        {"img_size": found.genotype.model.get("img_size", 224)} | found.arguments,
-        found.notes,
+        options.name or _name(named, weights.genotype),
+        weights.genotype,
+        weights.model,
+        {"img_size": weights.genotype.model.get("img_size", 224)} | weights.arguments,
+        weights.notes,
         file,
-        seed,
+        options.seed,
     )
 
 
-def _find(subject: Path, weights: Path | None) -> tuple[Genotype | None, Path | None]:
-    """Genotype (None: the weight file's own) and weight file (None: fresh weights)."""
-    from scansearch.models.published import PUBLISHED
-
-    if subject.is_dir():
-        if weights is None and (subject / BEST).is_file():
-            weights = subject / BEST
-        if (subject / "genotype.yaml").is_file():
-            return Genotype.load(subject / "genotype.yaml"), weights
-        if weights is None:
-            raise InputError(f"folder {str(subject)!r} holds neither genotype.yaml nor {BEST}")
-        return None, weights
-    if subject.is_file():
-        if subject.suffix == ".safetensors":
-            if weights is not None:
-                raise InputError(f"{subject} holds weights already: leave out the other weight file")
-            return None, subject
-        return Genotype.load(subject), weights
-    if str(subject) in PUBLISHED:
-        published = PUBLISHED[str(subject)]
-        note = f"published: {published.summary}"
-        found = Genotype(
-            family=cast(Any, published.family),
-            layers=published.layers,
-            model=published.arguments,
-            provenance=Provenance(note=note),
-        )
-        return found, weights
-    raise InputError(
-        f"{str(subject)!r} is no run folder, genotype file or weight file, and no published model "
-        f"(there are: {', '.join(PUBLISHED)})"
-    )
-
-
-def _read_weights(file: Path, genotype: Genotype | None, given: dict[str, Any]) -> Weights:
+def _read_weights(file: Path, genotype: Genotype | None, sizes: dict[str, int]) -> Weights:
     """The weight file, checked against ``genotype``; a plain checkpoint takes all but its tensors from there."""
-    if genotype is None or (file.suffix == ".safetensors" and _has_genotype(file)):
-        found = load_weights(file)
-        if genotype is not None and found.genotype.hash != genotype.hash:
-            raise InputError(f"{file}: weights of genotype {found.genotype.hash}, not of {genotype.hash}")
-        return found
+    if genotype is None or (file.suffix == ".safetensors" and has_genotype(file)):
+        weights = load_weights(file)
+        if genotype is not None and weights.genotype.hash != genotype.hash:
+            raise InputError(f"{file}: weights of genotype {weights.genotype.hash}, not of {genotype.hash}")
+        return weights
     from scansearch.models.checkpoints import read_checkpoint
 
     state = read_checkpoint(file)
     head, stem = state.get("head.weight"), state.get("patch_embed.proj.weight")
-    arguments = {"img_size": genotype.model.get("img_size", 224)} | given
+    arguments = {"img_size": genotype.model.get("img_size", 224)} | sizes
     arguments["num_classes"] = 0 if head is None else len(head)
-    arguments["in_chans"] = stem.shape[1] if stem is not None and stem.ndim == 4 else given.get("in_chans", 3)
+    arguments["in_chans"] = stem.shape[1] if stem is not None and stem.ndim == 4 else sizes.get("in_chans", 3)
     model = cast("ScanBackbone", genotype.build(**arguments))
     try:
         model.load_state_dict(state)
@@ -180,25 +156,13 @@ def _read_weights(file: Path, genotype: Genotype | None, given: dict[str, Any]) 
     return Weights(model.eval(), genotype, arguments, {})
 
 
-def _has_genotype(file: Path) -> bool:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return "genotype" in (opened.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{file}: not a safetensors file ({error})") from None
-
-
 def _refuse_supernet(genotype: Genotype) -> None:
     if genotype.model.get("weighted"):
         raise InputError("a supernet is no model to export: derive a genotype from its preferences first")
 
 
-def _name(subject: Path, genotype: Genotype) -> str:
-    from scansearch.models.published import PUBLISHED
-
-    if str(subject) in PUBLISHED:
-        return str(subject)
+def _name(named: Named, genotype: Genotype) -> str:
+    if named.kind == "published":
+        return named.name
     parts = [genotype.space or genotype.family, genotype.variant or "", genotype.hash]
     return "_".join(part for part in parts if part).replace("-", "_")

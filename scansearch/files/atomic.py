@@ -29,6 +29,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        flush_folder(path.parent)
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
@@ -45,6 +46,20 @@ def write_figure(path: Path, figure: Figure) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     write_bytes(path, buffer.getvalue())
+
+
+def flush_folder(folder: Path) -> None:
+    """Make names in ``folder`` outlive a loss of power, where the system lets a folder be flushed."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

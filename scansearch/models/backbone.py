@@ -140,6 +140,10 @@ class ScanBackbone(nn.Module):
         """The scan directions of every layer."""
         return tuple(mixer.directions for mixer in self.mixers)
 
+    def mixer_grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Rows and columns of tokens that each mixer scans, for images of ``height`` x ``width`` pixels."""
+        raise NotImplementedError
+
     def get_classifier(self) -> nn.Module:
         return self.head
 

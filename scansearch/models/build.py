@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.local_vim import LocalVim
 from scansearch.models.local_vmamba import LocalVMamba
 
-Family = Literal["local_vim", "local_vmamba"]
 FAMILIES: dict[str, type[LocalVim] | type[LocalVMamba]] = {"local_vim": LocalVim, "local_vmamba": LocalVMamba}
 
 

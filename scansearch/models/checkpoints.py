@@ -304,15 +304,13 @@ def convert_checkpoint(
     Raises:
         InputError: an unknown model, or a checkpoint that does not fit it.
     """
-    from scansearch.models.published import PUBLISHED
+    from scansearch.models.published import published
 
-    if name not in PUBLISHED:
-        raise InputError(f"model {name!r} is unknown: use {', '.join(PUBLISHED)}")
+    source = published(name)
     state = read_checkpoint(path, key)
     head = state.get("head.weight", state.get("classifier.head.weight"))
-    published = PUBLISHED[name]
     arguments = {"num_classes": 0 if head is None else len(head), "img_size": img_size}
-    model = build_model(published.family, published.layers, **(published.arguments | arguments))
+    model = build_model(source.family, source.layers, **(source.arguments | arguments))
     if not back:
         return from_released(model, state)
     try:

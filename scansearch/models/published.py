@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-Layers = tuple[tuple[str, ...], ...]
+from scansearch.directions import Layers
+from scansearch.errors import InputError
 
 CANDIDATES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")
 
@@ -217,3 +218,14 @@ PUBLISHED: dict[str, Published] = {
         "VMamba-S, first version (arXiv 2401.10166v1)",
     ),
 }
+
+
+def published(name: str) -> Published:
+    """The published model called ``name``.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name not in PUBLISHED:
+        raise InputError(f"model {name!r} is unknown: use {', '.join(PUBLISHED)}")
+    return PUBLISHED[name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,18 @@ class CostTable(StrictModel):
 
     fixed: float = Field(ge=0, allow_inf_nan=False)
     table: NumberLists = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one direction adds in one layer; layer and direction None: what every choice pays."""
+
+    layer: int | None
+    direction: str | None
+    flops: float
+    params: float
+    latency_ms: float | None = None
+    latency_noise_ms: float | None = None
 
 
 class Costs(StrictModel):
@@ -76,6 +89,7 @@ class Costs(StrictModel):
 
     @property
     def layers(self) -> int:
+        """The number of layers."""
         return len(self.candidates)
 
     @property
@@ -155,7 +169,19 @@ class Costs(StrictModel):
             rows.append(tuple(level[index] for index in range(len(figures))))
         return CostTable(fixed=self.latency_ms.fixed, table=tuple(rows))
 
+    def rows(self) -> list[CostRow]:
+        """The figures one by one: first what every choice pays, then each direction of each layer."""
+        tables = self.tables()
+        rows = [CostRow(None, None, **{measure: table.fixed for measure, table in tables.items()})]
+        for layer, names in enumerate(self.candidates):
+            for index, name in enumerate(names):
+                figures = {measure: table.table[layer][index] for measure, table in tables.items()}
+                noise = None if self.latency_noise_ms is None else self.latency_noise_ms[layer][index]
+                rows.append(CostRow(layer, name, **figures, latency_noise_ms=noise))
+        return rows
+
     def to_json(self) -> str:
+        """The file's text, see :meth:`load`."""
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:

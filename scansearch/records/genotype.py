@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scansearch.directions import check_directions
+from scansearch.directions import Layers, check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
 from scansearch.records.provenance import Provenance
-from scansearch.records.space import Family, SearchSpace, load_space
+from scansearch.records.space import Family, SearchSpace, load_space, space_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,7 +61,7 @@ class Genotype(StrictModel):
 
     @field_validator("layers")
     @classmethod
-    def _known_directions(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    def _known_directions(cls, value: Layers) -> Layers:
         return tuple(check_directions(names, where=f"layer {index}") for index, names in enumerate(value))
 
     @field_validator("model")
@@ -101,13 +102,14 @@ class Genotype(StrictModel):
 
     @property
     def directions_per_layer(self) -> tuple[int, ...]:
+        """The number of directions of each layer."""
         return tuple(len(names) for names in self.layers)
 
     @classmethod
     def of_space(
         cls,
         space: SearchSpace,
-        layers: tuple[tuple[str, ...], ...] | list[list[str]],
+        layers: Sequence[Sequence[str]],
         *,
         variant: str | None = None,
         provenance: Provenance | None = None,
@@ -141,35 +143,88 @@ class Genotype(StrictModel):
             certificate=certificate,
         )
 
-    def build(self, *, num_classes: int = 1000, variant: str | None = None, **overrides: Any) -> nn.Module:
+    def build(
+        self,
+        *,
+        num_classes: int = 1000,
+        variant: str | None = None,
+        space: SearchSpace | str | Path | None = None,
+        **overrides: Any,
+    ) -> nn.Module:
         """A model with fresh weights and this genotype's directions.
 
         Args:
             num_classes: size of the classifier; 0 for none.
             variant: sizes of another variant of the genotype's space (same number of layers).
+            space: the space that has ``variant``, or its name or file; None for the one that comes with
+                scansearch under the name in the genotype, if it is the same.
             overrides: any further argument of the family's class, for example ``img_size``.
 
         Returns:
             an ``nn.Module`` with timm's interface, taking images [batch, channels, height, width].
 
         Raises:
-            InputError: a variant of another depth, or arguments that the family does not have.
+            InputError: a variant of another depth, a space that is not the genotype's, or arguments that the
+                family does not have.
         """
         from scansearch.models.build import build_model
 
         arguments = dict(self.model)
         if variant is not None:
-            if self.space is None:
-                raise InputError("this genotype names no space, so it has no variants")
-            space = load_space(self.space)
-            wanted = space.variant(variant).layers
-            if wanted != len(self.layers):
-                raise InputError(
-                    f"this genotype has {len(self.layers)} layers, variant {variant!r} of {space.name} has {wanted}: "
-                    "another width is free, another depth needs its own search"
-                )
-            arguments = space.model_arguments(variant, "derived")
+            arguments = self._variant_arguments(variant, space)
+        elif space is not None:
+            raise InputError("space says where a variant comes from: give variant too")
         return build_model(self.family, self.layers, num_classes=num_classes, **(arguments | overrides))
+
+    def _variant_arguments(self, variant: str, space: SearchSpace | str | Path | None) -> dict[str, Any]:
+        """Sizes and switches of ``variant``, which must have this genotype's family and depth."""
+        if space is None:
+            home = self._shipped_space()
+        else:
+            home = space if isinstance(space, SearchSpace) else load_space(space)
+        if home.family != self.family:
+            raise InputError(
+                f"this genotype is of family {self.family!r}, space {home.name!r} of {home.family!r}"
+            )
+        depth = home.variant(variant).layers
+        if depth != len(self.layers):
+            raise InputError(
+                f"this genotype has {len(self.layers)} layers, variant {variant!r} of {home.name} has {depth}: "
+                "another width is free, another depth needs its own search"
+            )
+        return home.model_arguments(variant, "derived")
+
+    def _shipped_space(self) -> SearchSpace:
+        """The space that comes with scansearch under this genotype's ``space``.
+
+        Raises:
+            InputError: none does, or it is another one that happens to have the same name.
+        """
+        if self.space is None:
+            raise InputError("this genotype names no space, so it has no variants: give space")
+        if self.space not in space_names():
+            raise InputError(
+                f"space {self.space!r} does not come with scansearch: give space, it or its file"
+            )
+        home = load_space(self.space)
+        if not self._fits(home):
+            raise InputError(
+                f"the space {self.space!r} that comes with scansearch is not this genotype's "
+                f"(its {self.variant!r} has other sizes or candidates): give space, it or its file"
+            )
+        return home
+
+    def _fits(self, space: SearchSpace) -> bool:
+        """Whether this genotype can come from ``space``: family, candidates, sizes and switches agree."""
+        if space.family != self.family or self.variant not in space.variants:
+            return False
+        candidates = space.layer_candidates(self.variant)
+        chosen = [set(names) for names in self.layers]
+        if len(candidates) != len(chosen) or not all(map(set.issuperset, map(set, candidates), chosen)):
+            return False
+        theirs, ours = self._plain_values(space.model_arguments(self.variant, "derived")), dict(self.model)
+        # The image size is the user's to choose, in any space.
+        return {**theirs, "img_size": None} == {**ours, "img_size": None}
 
     def to_yaml(self) -> str:
         """Canonical YAML text; :meth:`load` of it gives an equal genotype, byte for byte."""

@@ -1,41 +1,212 @@
-"""What a name stands for."""
+"""What a name stands for: a published model, a search space, or a file or run folder on disk.
+
+The one place that tells these apart; each command says which of them it takes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from scansearch.errors import InputError
+from scansearch.files.strict import parse_yaml, read_text
+from scansearch.models.published import PUBLISHED, published
 from scansearch.records.genotype import Genotype
 from scansearch.records.provenance import Provenance
+from scansearch.records.space import SearchSpace, load_space, space_names
+from scansearch.records.weights import read_header
+
+Kind = Literal["published", "space", "genotype", "search", "training", "weights", "exported"]
+
+BEST_WEIGHTS = "best.safetensors"
+_EXPORTED = (".pt2", ".onnx")
+# In words, and the commands that take one, the likeliest first.
+_KINDS: dict[Kind, tuple[str, str]] = {
+    "genotype": ("genotype file", "train, export, costs"),
+    "search": ("search's run folder", "train, derive, evolve, rank, export, costs, compare"),
+    "training": ("training's run folder", "evaluate, export, compare, train, costs"),
+    "weights": ("weight file", "evaluate, export, costs"),
+    "exported": ("exported model (.pt2, .onnx or hub folder)", "evaluate"),
+    "space": ("search space", "run, costs"),
+    "published": ("published model", "train, export, costs"),
+}
 
 
-def find_genotype(model: str) -> Genotype:
-    """The genotype that ``model`` names: a registered model, a genotype file, or a run folder.
+@dataclass(frozen=True)
+class Named:
+    """What a name stands for.
+
+    Attributes:
+        name: as it was given.
+        path: the file or folder; None for what comes with scansearch.
+    """
+
+    name: str
+    kind: Kind
+    path: Path | None = None
+
+    @property
+    def weight_file(self) -> Path | None:
+        """The trained weights, where there are any."""
+        if self.path is None or self.kind not in ("training", "weights"):
+            return None
+        return self.path if self.kind == "weights" else _file_in(self.path, BEST_WEIGHTS)
+
+    def genotype(self) -> Genotype:
+        """The genotype; of a weight file, or a folder with nothing else, the one in the weights' header.
+
+        Raises:
+            InputError: a search that has not chosen yet, a damaged file, or something without a genotype.
+        """
+        if self.path is None:
+            return published_genotype(self.name)
+        file = self.path if self.kind == "genotype" else _file_in(self.path, "genotype.yaml")
+        if file is not None:
+            return Genotype.load(file)
+        if self.weight_file is not None:
+            return read_header(self.weight_file).genotype
+        if self.kind == "search":
+            raise InputError(
+                f"the search in {self.name!r} holds no genotype.yaml yet: finish it (scansearch run --resume), "
+                "or derive one from it (scansearch derive)"
+            )
+        raise InputError(f"{self.name!r} holds no genotype")
+
+    def space(self) -> SearchSpace:
+        """The search space, of kind ``space``."""
+        return load_space(self.name if self.path is None else self.path)
+
+
+def look_up(name: str | Path, accepted: Sequence[Kind], *, command: str) -> Named:
+    """What ``name`` stands for: what comes with scansearch by its name, otherwise a file or folder.
+
+    Args:
+        name: a :class:`~pathlib.Path` is always a file or folder; so is a text with a slash, as in ``./vim8``.
+        accepted: the kinds that the caller can use.
+        command: who asks, for the message.
 
     Raises:
-        InputError: none of these.
+        InputError: nothing of that name, or something of another kind; says which command takes that.
     """
-    from scansearch.models.published import PUBLISHED
-
-    if model in PUBLISHED:
-        published = PUBLISHED[model]
-        return Genotype.model_validate(
-            {
-                "family": published.family,
-                "layers": published.layers,
-                "model": published.arguments,
-                "provenance": Provenance(note=f"registered model {model}: {published.summary}"),
-            }
-        )
-    path = Path(model)
-    if path.is_dir():
-        if not (path / "genotype.yaml").is_file():
-            raise InputError(
-                f"folder {model!r} holds no genotype.yaml: its search has not finished, or it is no run"
-            )
-        path = path / "genotype.yaml"
-    if not path.is_file():
+    named = _named(name)
+    if named is None and "genotype" in accepted and Path(name).is_file():
+        named = Named(str(name), "genotype", Path(name))  # its reader says what is wrong with the file
+    if named is None:
+        raise InputError(_nothing(name, accepted, command))
+    if named.kind not in accepted:
+        word, commands = _KINDS[named.kind]
         raise InputError(
-            f"{model!r} is no genotype file, run folder or registered model (the latter: {', '.join(PUBLISHED)})"
+            f"{named.name!r} is {_article(word)}, but {command} takes {_words(accepted)} "
+            f"(what takes {_article(word)}: {commands})"
         )
-    return Genotype.load(path)
+    return named
+
+
+def _nothing(name: str | Path, accepted: Sequence[Kind], command: str) -> str:
+    if Path(name).is_dir():
+        return f"folder {str(name)!r} is no run: it holds no genotype.yaml, {BEST_WEIGHTS} or config.yaml"
+    if Path(name).exists():
+        return f"{str(name)!r} has an unknown ending: {command} takes {_words(accepted)}"
+    known = [f"{_KINDS[kind][0]}s: {', '.join(_known(kind))}" for kind in accepted if _known(kind)]
+    if isinstance(name, Path) or not known:
+        return f"{str(name)!r} does not exist: {command} takes {_words(accepted)}"
+    return f"{name!r} is unknown: {command} takes {_words(accepted)} ({'; '.join(known)})"
+
+
+def _words(accepted: Sequence[Kind]) -> str:
+    """``a genotype file, a weight file or a search space``"""
+    *words, last = [_article(_KINDS[kind][0]) for kind in accepted]
+    return f"{', '.join(words)} or {last}" if words else last
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+def find_genotype(name: str | Path, *, command: str = "train") -> Genotype:
+    """The genotype that ``name`` stands for: a published model, a genotype file, or a run folder.
+
+    Raises:
+        InputError: as :func:`look_up`, and as :meth:`Named.genotype`.
+    """
+    return look_up(name, ("genotype", "search", "training", "published"), command=command).genotype()
+
+
+def expect_search(folder: str | Path, *, command: str) -> None:
+    """Refuse the run folder of a training, in one line that says what takes it."""
+    _refuse_run(Path(folder), "training", "search", command)
+
+
+def expect_training(folder: str | Path, *, command: str) -> None:
+    """Refuse the run folder of a search, in one line that says what takes it."""
+    _refuse_run(Path(folder), "search", "training", command)
+
+
+def _refuse_run(folder: Path, refused: Kind, accepted: Kind, command: str) -> None:
+    # A folder without config.yaml is no run at all, which opening it says.
+    if _file_in(folder, "config.yaml") and _run_kind(folder) == refused:
+        look_up(folder, (accepted,), command=command)
+
+
+def published_genotype(name: str) -> Genotype:
+    """The genotype of a published model.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    model = published(name)
+    return Genotype.model_validate(
+        {
+            "family": model.family,
+            "layers": model.layers,
+            "model": model.arguments,
+            "provenance": Provenance(note=f"published model {name}: {model.summary}"),
+        }
+    )
+
+
+def _named(name: str | Path) -> Named | None:
+    text, path = str(name), Path(name)
+    if isinstance(name, str):
+        for kind in ("published", "space"):
+            if text in _known(kind):
+                return Named(text, kind)
+    if path.is_dir():
+        kind_of_run = _run_kind(path)
+        if kind_of_run is not None:
+            return Named(text, kind_of_run, path)
+        return Named(text, "exported", path) if _file_in(path, "config.json") else None
+    if not path.is_file():
+        return None
+    if path.suffix == ".safetensors":
+        return Named(text, "weights", path)
+    if path.suffix in _EXPORTED:
+        return Named(text, "exported", path)
+    if path.suffix in (".yaml", ".yml"):
+        data = parse_yaml(read_text(path), source=text)
+        return Named(text, "space" if "variants" in data else "genotype", path)
+    return None
+
+
+def _run_kind(folder: Path) -> Literal["search", "training"] | None:
+    """What ran in a folder, told by its files; a folder with nothing but a genotype counts as a search's."""
+    if _file_in(folder, BEST_WEIGHTS):
+        return "training"
+    if _file_in(folder, "space.yaml"):
+        return "search"
+    config = _file_in(folder, "config.yaml")
+    if config is not None:
+        return "training" if "model" in parse_yaml(read_text(config), source=str(config)) else "search"
+    return "search" if _file_in(folder, "genotype.yaml") else None
+
+
+def _known(kind: str) -> Sequence[str]:
+    if kind == "published":
+        return tuple(PUBLISHED)
+    return space_names() if kind == "space" else ()
+
+
+def _file_in(folder: Path, name: str) -> Path | None:
+    return folder / name if (folder / name).is_file() else None

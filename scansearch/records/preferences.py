@@ -17,7 +17,7 @@ from scansearch.records.provenance import Provenance
 
 
 class Preferences(StrictModel):
-    """One number per layer and candidate, larger = wanted more.
+    """One number per layer and candidate, a larger one is preferred.
 
     Attributes:
         space, variant: names of the search space and its size.
@@ -49,6 +49,7 @@ class Preferences(StrictModel):
 
     @property
     def layers(self) -> int:
+        """The number of layers."""
         return len(self.candidates)
 
     def ranked(self, layer: int) -> list[tuple[str, float]]:
@@ -57,6 +58,7 @@ class Preferences(StrictModel):
         return sorted(pairs, key=lambda pair: -pair[1])
 
     def to_json(self) -> str:
+        """The file's text, see :meth:`load`."""
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
 
     def save(self, path: str | Path) -> None:

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from scansearch.directions import check_directions
+from scansearch.directions import Layers, check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import Counts, StrictModel, StringLists, Strings, load_yaml
 
 Family = Literal["local_vim", "local_vmamba"]
-SCHEMA = 1
 
 
 class Switches(StrictModel):
@@ -125,7 +124,7 @@ class SearchSpace(StrictModel):
             )
         return self.variants[chosen]
 
-    def layer_candidates(self, variant: str | None = None) -> tuple[tuple[str, ...], ...]:
+    def layer_candidates(self, variant: str | None = None) -> Layers:
         """The candidate names of every layer of ``variant``."""
         layers = self.variant(variant).layers
         if isinstance(self.candidates[0], tuple):

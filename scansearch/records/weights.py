@@ -7,6 +7,8 @@ such as num_classes, in_chans and img_size) and ``notes`` (JSON: where the weigh
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,8 +19,6 @@ from scansearch.files.strict import parse_yaml, validate
 from scansearch.records.genotype import Genotype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor, nn
 
     from scansearch.models.backbone import ScanBackbone
@@ -29,6 +29,15 @@ class Weights:
     """A weight file's content; ``model`` is in evaluation mode, on the CPU."""
 
     model: ScanBackbone
+    genotype: Genotype
+    arguments: dict[str, Any]
+    notes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WeightHeader:
+    """The header of a weight file: the genotype, further arguments of the model's class, and notes."""
+
     genotype: Genotype
     arguments: dict[str, Any]
     notes: dict[str, Any]
@@ -63,37 +72,70 @@ def load_weights(path: str | Path) -> Weights:
     import torch
 
     path = Path(path)
-    header, tensors = _read(path)
-    if "genotype" not in header:
-        raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")
-    source = f"{path}: genotype in the header"
-    genotype = validate(parse_yaml(header["genotype"], source=source), Genotype, source=source)
-    arguments, notes = (
-        _mapping(header.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
-    )
-    arguments = _from_shapes(tensors) | {
-        name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()
-    }
+    entries, tensors = _read(path)
+    header = _header(path, entries)
+    genotype, arguments = header.genotype, _from_shapes(tensors) | header.arguments
     try:
-        # On the meta device a lie in the header costs no memory: only tensors of the file become weights.
+        # On the meta device a false header costs no memory: only tensors of the file become weights.
         with torch.device("meta"):
             model = cast("ScanBackbone", genotype.build(**arguments))
         model.load_state_dict(tensors, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"{path}: the weights do not fit the genotype: {' '.join(lines[:3])}") from None
-    return Weights(model.eval(), genotype, arguments, notes)
+    return Weights(model.eval(), genotype, arguments, header.notes)
+
+
+def read_header(path: str | Path) -> WeightHeader:
+    """What the header of a weight file says; no weights are read.
+
+    Raises:
+        InputError: no such file, or no weight file of ours.
+    """
+    return _header(Path(path), _entries(Path(path)))
+
+
+def has_genotype(path: str | Path) -> bool:
+    """Whether a safetensors file is a weight file of ours, and not a plain checkpoint.
+
+    Raises:
+        InputError: no such file, or no safetensors file.
+    """
+    return "genotype" in _entries(Path(path))
+
+
+def _header(path: Path, entries: Mapping[str, str]) -> WeightHeader:
+    if "genotype" not in entries:
+        raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")
+    source = f"{path}: genotype in the header"
+    genotype = validate(parse_yaml(entries["genotype"], source=source), Genotype, source=source)
+    arguments, notes = (
+        _mapping(entries.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
+    )
+    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+    return WeightHeader(genotype, tuples, notes)
+
+
+def _entries(path: Path) -> dict[str, str]:
+    with _opened(path) as file:
+        return file.metadata() or {}
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with _opened(path) as file:
+        names = list(file.keys())
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise InputError(f"weight file {str(path)!r} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from None
 
@@ -111,5 +153,5 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
 def _from_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Classes and channels as the tensors tell them, for files that name no arguments."""
     head, stem = tensors.get("head.weight"), tensors.get("patch_embed.proj.weight")
-    found = {"num_classes": 0 if head is None else len(head)}
-    return found if stem is None or stem.ndim < 2 else found | {"in_chans": stem.shape[1]}
+    sizes = {"num_classes": 0 if head is None else len(head)}
+    return sizes if stem is None or stem.ndim < 2 else sizes | {"in_chans": stem.shape[1]}

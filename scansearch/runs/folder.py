@@ -6,21 +6,27 @@
     preferences.json   scores per layer        checkpoints/       the last two
 
 Every file is written to a temporary name, flushed to disk and renamed, so that a reader never sees half
-of one. ``metrics.jsonl`` grows by whole lines; a torn last line is dropped on reading.
+of one. ``metrics.jsonl`` grows by whole lines; lines that are no records are passed over on reading.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scansearch.errors import InputError, RunStopped
-from scansearch.files.atomic import write_bytes, write_text
+from scansearch.files.atomic import flush_folder, write_bytes, write_text
+from scansearch.files.lock import held
+from scansearch.files.strict import read_text
 from scansearch.records.genotype import Genotype
 from scansearch.records.preferences import Preferences
 
@@ -69,27 +75,36 @@ class Run:
         environment: Mapping[str, Any],
         records: Mapping[str, str] | None = None,
     ) -> Run:
-        """A new run in ``folder``, which may exist but must not hold a run.
+        """A new run in ``folder``, which may exist but must be empty.
+
+        The folder appears whole or not at all: it is filled aside and then renamed.
 
         Args:
-            records: further files, name -> text. config.yaml is written last: with it the folder is a run.
+            records: further files, name -> text.
 
         Raises:
-            InputError: the folder holds a run, is a file, or cannot be written.
+            InputError: the folder holds something, is a file, or cannot be written.
         """
         if (folder / "config.yaml").exists():
             raise InputError(f"output folder {str(folder)!r} already holds a run; choose another --out")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"output folder {str(folder)!r} is not empty; choose another --out")
+        aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
         try:
-            for part in (folder, folder / "checkpoints", folder / "plots"):
-                part.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "environment.json", json.dumps(environment, indent=1) + "\n")
-            for name, text in (records or {}).items():
-                write_text(folder / name, text)
-            write_text(folder / "config.yaml", config_yaml)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(folder)
+            for part in (aside, aside / "checkpoints", aside / "plots"):
+                part.mkdir()
+            files = {"environment.json": json.dumps(environment, indent=1) + "\n", "config.yaml": config_yaml}
+            for name, text in {**files, **(records or {})}.items():
+                write_text(aside / name, text)
+            aside.rename(folder)  # onto nothing, or onto an empty folder
         except (OSError, RunStopped) as error:
+            shutil.rmtree(aside, ignore_errors=True)
             cause = error.__cause__ if isinstance(error, RunStopped) else error
             reason = getattr(cause, "strerror", None) or cause
             raise InputError(f"output folder {str(folder)!r} cannot be written: {reason}") from None
+        flush_folder(folder.parent)
         return cls(folder)
 
     @classmethod
@@ -111,15 +126,39 @@ class Run:
 
     @property
     def preferences(self) -> Preferences:
+        """What the search preferred, from ``preferences.json``."""
         return Preferences.load(self.folder / "preferences.json")
 
     @property
     def genotype(self) -> Genotype:
+        """The chosen directions, from ``genotype.yaml``."""
         return Genotype.load(self.folder / "genotype.yaml")
 
     @property
     def environment(self) -> dict[str, Any]:
-        return json.loads((self.folder / "environment.json").read_text(encoding="utf-8"))
+        """Where the run started: versions, device, threads, command line.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = self.folder / "environment.json"
+        try:
+            content = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: not valid JSON ({error.msg} in line {error.lineno})") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: must be a mapping, not {type(content).__name__}")
+        return content
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else works in this folder inside the block.
+
+        Raises:
+            InputError: another process does.
+        """
+        with held(self.folder / ".lock", f"run {str(self.folder)!r} is in use by another process"):
+            yield
 
     # --- metrics ---
 
@@ -134,12 +173,13 @@ class Run:
             ) from error
 
     def metrics(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl, all or those of one ``kind`` (``step``, ``epoch``, ...)."""
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return []
-        records = list(_whole_lines(path.read_text(encoding="utf-8")))
+        """The intact records of metrics.jsonl, all or those of one ``kind`` (``step``, ``epoch``, ...)."""
+        records, _ = self._records()
         return [record for record in records if kind is None or record["kind"] == kind]
+
+    def damaged_metrics(self) -> list[int]:
+        """Numbers of the lines of metrics.jsonl, from 1, that are no records; a torn last line does not count."""
+        return self._records()[1]
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps after ``step``: a resumed run writes them again."""
@@ -147,6 +187,20 @@ class Run:
             return
         kept = [record for record in self.metrics() if record["step"] <= step]
         write_text(self.folder / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+    def _records(self) -> tuple[list[dict[str, Any]], list[int]]:
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return [], []
+        lines = path.read_bytes().split(b"\n")  # the last is empty, or what a killed process was writing
+        records, damaged = [], []
+        for number, line in enumerate(lines, 1):
+            record = _record(line)
+            if record is not None:
+                records.append(record)
+            elif number < len(lines):
+                damaged.append(number)
+        return records, damaged
 
     # --- checkpoints ---
 
@@ -207,12 +261,32 @@ def _numbered(base: Path) -> Iterator[Path]:
         number += 1
 
 
-def _whole_lines(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            return  # the line that a killed process was writing
+def _record(line: bytes) -> dict[str, Any] | None:
+    """The record in a line of metrics.jsonl, or None where there is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:  # no JSON, or no UTF-8
+        return None
+    whole = isinstance(record, dict) and isinstance(record.get("kind"), str)
+    return record if whole and type(record.get("step")) is int else None
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes that died while creating ``folder`` left beside it."""
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
+        number = path.name.rpartition("-")[2]
+        if number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return process != os.getpid()
 
 
 def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:

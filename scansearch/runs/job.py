@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -10,8 +11,15 @@ from scansearch import engine
 from scansearch.costing.memory import check_memory, forecast
 from scansearch.files.strict import dump_yaml
 from scansearch.runs.environment import environment
+from scansearch.runs.fingerprint import (
+    NAME,
+    Fingerprint,
+    compare_fingerprints,
+    load_fingerprint,
+    take_fingerprint,
+)
 from scansearch.runs.folder import Run
-from scansearch.runs.recorder import Observer, Recorder
+from scansearch.runs.recorder import Observer, Recorder, Warned
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,23 +66,54 @@ class RunJob:
             self.forecast = forecast(network, image, at_once, device=self.accelerator.device)
         check_memory(self.forecast, at_once)
 
-    def create(self, folder: Path, records: Mapping[str, str]) -> None:
-        """Make the run folder, with ``records`` (file name -> text) beside the configuration.
+    def records(self) -> dict[str, str]:
+        """What the run starts from beside its configuration: file name -> canonical text."""
+        raise NotImplementedError
+
+    def create(self, folder: Path) -> None:
+        """Make the run folder.
 
         Raises:
             InputError: the folder is in use or cannot be written.
         """
-        config = self._task.config
         if self.writes:
-            settings = dump_yaml(config.model_dump(mode="json", by_alias=True))
-            surroundings = environment(str(self.accelerator.device), config.seed)
-            Run.create(folder, settings, surroundings, records)
+            settings = dump_yaml(self._settings())
+            records = self.records() | {NAME: self._fingerprint().to_json()}
+            Run.create(folder, settings, self._surroundings(), records)
         self.accelerator.wait_for_everyone()
         self.run = Run(folder)
 
     def reopen(self, run: Run) -> None:
-        """Go on in the folder of ``run``."""
+        """Go on in the folder of ``run``.
+
+        Raises:
+            InputError: what it started from has changed.
+        """
         self.run = run
+        before = load_fingerprint(run.folder)
+        if before is not None:
+            for warning in compare_fingerprints(run.folder, before, self._fingerprint()):
+                self.observe(Warned(warning))
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = self._task.config.model_dump(mode="json", by_alias=True)
+        return settings
+
+    def _surroundings(self) -> dict[str, Any]:
+        return environment(str(self.accelerator.device), self._task.config.seed)
+
+    def _fingerprint(self) -> Fingerprint:
+        return take_fingerprint(self._settings(), self.records(), self.data, self._surroundings())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes' runs out of the folder inside the block; the main process holds the lock.
+
+        Raises:
+            InputError: another run is at work in the folder.
+        """
+        with self.run.locked() if self.writes else nullcontext():
+            yield
 
     def recorder(self, heading: str, needs: Sequence[str]) -> Recorder:
         """What drives the task into the folder; ``heading`` and ``needs`` are shown at the start."""

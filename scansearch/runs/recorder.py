@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from scansearch import engine
 from scansearch.errors import RunStopped
 from scansearch.runs.folder import Run
@@ -90,9 +88,11 @@ class Recorder:
         """
         checkpoint = self.run.load_checkpoint()
         if checkpoint is not None:
-            for warning in [*checkpoint.warnings, *self._other_threads()]:
+            for warning in checkpoint.warnings:
                 self.observe(Warned(warning))
         step = checkpoint.step if checkpoint else 0
+        for number in self.run.damaged_metrics():
+            self.observe(Warned(f"line {number} of metrics.jsonl is damaged and is passed over"))
         task, data = self.task, self.data
         if self.accelerator.is_main_process:
             self.run.forget_after(step)
@@ -155,10 +155,3 @@ class Recorder:
             self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
         elif isinstance(event, engine.CheckpointReady):
             self.run.save_checkpoint(event.step, event.tensors, event.state)
-
-    def _other_threads(self) -> list[str]:
-        threads, now = self.run.environment.get("threads"), torch.get_num_threads()
-        if threads == now:
-            return []
-        text = f"this run started with {threads} threads and goes on with {now}"
-        return [f"{text}: the result may differ in the last digits"]

@@ -55,7 +55,7 @@ def next_commands(result: RunResult) -> list[str]:
     return [
         f"scansearch train {folder}",
         *([f"scansearch derive {folder} --k {fewer}"] if fewer else []),
-        f"scansearch costs {shlex.quote(str(result.run.folder / 'genotype.yaml'))}",
+        f"scansearch costs {folder}",
     ]
 
 
@@ -79,11 +79,11 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
         "| layer | directions | preference | margin | noise | entropy |",
         "| ---: | --- | --- | ---: | ---: | ---: |",
     ]
-    for layer, (names, told) in enumerate(zip(genotype.layers, result.diagnosis.layers, strict=True)):
+    for layer, (names, diagnosis) in enumerate(zip(genotype.layers, result.diagnosis.layers, strict=True)):
         scores = dict(preferences.ranked(layer))
         values = " ".join(f"{scores[name]:.3f}" for name in names)
-        margin, noise = (f"{x:+.4f}" if x is not None else "" for x in (told.margin, told.noise))
-        row = (str(layer), " ".join(names), values, margin, noise.lstrip("+"), f"{told.entropy:.3f}")
+        margin, noise = (f"{x:+.4f}" if x is not None else "" for x in (diagnosis.margin, diagnosis.noise))
+        row = (str(layer), " ".join(names), values, margin, noise.lstrip("+"), f"{diagnosis.entropy:.3f}")
         lines.append(f"| {' | '.join(row)} |")
     gaps = result.diagnosis.gaps
     lines += [

@@ -1,6 +1,7 @@
 """The whole job, left to right: search, select, derive, score, and a run folder that holds everything.
 
-:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only; ``observe`` hears it too.
+:mod:`scansearch.runs.recorder` writes what happens on the way, by the main process only;
+``observe`` gets the same events.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import dump_yaml, load_yaml
 from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import expect_search
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace, load_space
 from scansearch.runs.folder import Run, default_folder
@@ -57,7 +59,7 @@ def search(
     name = space.name if isinstance(space, SearchSpace) else str(space)
     config = search_config(space=name, data=data, **options)
     value = space if isinstance(space, SearchSpace) else load_space(space)
-    return SearchJob.start(config, value, out, ignore).search()
+    return SearchJob.start(config, value, out, ignore).only_search()
 
 
 def run_search(
@@ -73,6 +75,7 @@ def run_search(
 
 def resume_search(folder: str | Path, *, observe: Observer = ignore) -> RunResult:
     """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again."""
+    expect_search(folder, command="run --resume")
     return SearchJob.resume(Run.open(folder), observe).finish()
 
 
@@ -92,8 +95,7 @@ class SearchJob(RunJob):
         """A new search in a new folder: ``out``, or one below ``runs/``."""
         job = cls(assemble_search(config, space), observe)
         folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
-        text = dump_yaml(space.model_dump(mode="json", by_alias=True))
-        job.create(folder, {"space.yaml": text, "costs.json": job.costs.to_json()})
+        job.create(folder)
         return job
 
     @classmethod
@@ -105,12 +107,28 @@ class SearchJob(RunJob):
         job.reopen(run)
         return job
 
+    def reopen(self, run: Run) -> None:
+        super().reopen(run)
+        path = run.folder / "costs.json"
+        if self.writes and (not path.is_file() or path.read_bytes() != self.costs.to_json().encode()):
+            self.observe(Warned(f"{path} was lost or changed since the start: it is written anew"))
+            self.costs.save(path)
+
+    def records(self) -> dict[str, str]:
+        space = dump_yaml(self.space.model_dump(mode="json", by_alias=True))
+        return {"space.yaml": space, "costs.json": self.costs.to_json()}
+
     @property
     def costs(self) -> Costs:
         assert self.task.costs is not None
         return self.task.costs
 
     # --- search ---
+
+    def only_search(self) -> SearchResult:
+        """:meth:`search`, with the folder locked."""
+        with self.locked():
+            return self.search()
 
     def search(self) -> SearchResult:
         """Train the supernet to the end and save its preferences."""
@@ -141,7 +159,7 @@ class SearchJob(RunJob):
 
     def finish(self) -> RunResult:
         """Search, then derive, score on the test split, and write the result."""
-        with interruptible(self.run.folder, "run"):
+        with self.locked(), interruptible(self.run.folder, "run"):
             return self._finish()
 
     def _finish(self) -> RunResult:

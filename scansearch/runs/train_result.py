@@ -44,7 +44,7 @@ def training_lines(result: TrainResult) -> list[str]:
     ]
     if result.baseline is not None:
         name, accuracy = result.baseline
-        lines.insert(1, f"bar to clear: {accuracy:.2f} % ({name})")
+        lines.insert(1, f"baseline to beat: {accuracy:.2f} % ({name})")
     skipped = test.skipped + validation.skipped
     if skipped:
         lines.append(f"{skipped} images could not be read and do not count")

@@ -21,7 +21,7 @@ from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import load_yaml
 from scansearch.records.genotype import Genotype
-from scansearch.records.lookup import find_genotype
+from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
@@ -70,12 +70,13 @@ def run_training(
     out: str | Path | None = None,
     observe: Observer = ignore,
 ) -> TrainResult:
-    """:func:`train` with a whole configuration; ``genotype`` goes before ``config.model``."""
+    """:func:`train` with a whole configuration; ``genotype`` takes precedence over ``config.model``."""
     return TrainJob.start(config, genotype or find_genotype(config.model), out, observe).finish()
 
 
 def resume_training(folder: str | Path, *, observe: Observer = ignore) -> TrainResult:
     """Continue an interrupted training from its last intact checkpoint, or score a finished one again."""
+    expect_training(folder, command="train --resume")
     return TrainJob.resume(Run.open(folder), observe).finish()
 
 
@@ -96,7 +97,7 @@ class TrainJob(RunJob):
         job = cls(assemble_training(config, genotype), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
         folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
-        job.create(folder, {"genotype.yaml": genotype.to_yaml()})
+        job.create(folder)
         return job
 
     @classmethod
@@ -107,13 +108,16 @@ class TrainJob(RunJob):
         job.reopen(run)
         return job
 
+    def records(self) -> dict[str, str]:
+        return {"genotype.yaml": self.genotype.to_yaml()}
+
     @property
     def best_file(self) -> Path:
         return self.run.folder / "best.safetensors"
 
     def finish(self) -> TrainResult:
         """Train, then score the best weights and write the result."""
-        with interruptible(self.run.folder, "train"):
+        with self.locked(), interruptible(self.run.folder, "train"):
             return self._finish()
 
     def _finish(self) -> TrainResult:

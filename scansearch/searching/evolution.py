@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scansearch.directions import Layers
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.costs import Costs
 from scansearch.seeding import Stream, generate
@@ -32,8 +33,6 @@ from scansearch.seeding import Stream, generate
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
-
-Layers = tuple[tuple[str, ...], ...]
 
 NSGA_TRIES, RANDOM_TRIES = 20, 2000
 
@@ -53,7 +52,7 @@ class Evolution:
 
     Attributes:
         candidates: direction names of every layer.
-        measure: what ``cost`` counts, or None where all genotypes count as equally dear.
+        measure: what ``cost`` counts, or None where all genotypes count as equally expensive.
         scored: every genotype that was scored, in the order of the proposals; none twice.
     """
 
@@ -63,7 +62,7 @@ class Evolution:
 
     @cached_property
     def front(self) -> tuple[Scored, ...]:
-        """The genotypes that none beats in both loss and cost, cheapest first; of equals the first by name."""
+        """The genotypes that none beats in both loss and cost, cheapest first; ties go to the first name."""
         kept: list[Scored] = []
         for one in sorted(self.scored, key=lambda one: (one.cost, one.loss, one.layers)):
             if not kept or one.loss < kept[-1].loss:
@@ -72,7 +71,7 @@ class Evolution:
 
     @property
     def best(self) -> Scored:
-        """The genotype with the lowest loss; of equals the cheapest, then the first by name."""
+        """The genotype with the lowest loss; ties go to the cheapest, then to the first name."""
         return self.front[-1]
 
     def marginal_scores(self, ridge: float = 1.0) -> list[list[float]]:

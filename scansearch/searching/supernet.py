@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
@@ -27,7 +28,7 @@ class Supernet(nn.Module):
     def __init__(self, backbone: ScanBackbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.candidates: tuple[tuple[str, ...], ...] = tuple(tuple(m.directions) for m in backbone.mixers)
+        self.candidates: Layers = tuple(tuple(m.directions) for m in backbone.mixers)
 
     @classmethod
     def of_space(

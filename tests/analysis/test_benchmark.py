@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
 import torch
+from support.scripts import load_experiment
 
 import scansearch
 from scansearch.analysis.benchmark import genotype_means, noise
@@ -30,10 +30,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def script():
-    specification = importlib.util.spec_from_file_location("vim8_bench", ROOT / "experiments/vim8_bench.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_experiment("vim8_bench")
 
 
 # --- the table ---

@@ -113,7 +113,7 @@ def test_an_interrupted_ranking_goes_on_where_it_was(run, monkeypatch):
 
 def test_test_images_are_not_touched(run, monkeypatch):
     search = open_search(run)
-    task, space = search.task, search.task.space
+    task = search.task
 
     def forbidden(index):
         raise AssertionError("a test image was read")

@@ -22,12 +22,12 @@ def test_models_are_measured_end_to_end_on_the_cpu() -> None:
         arguments={"num_classes": 2},
         progress=told.append,
     )
-    assert [row["model"] for row in rows] == ["localvim_tiny", "deit_tiny_patch16_224"]
+    assert [row.model for row in rows] == ["localvim_tiny", "deit_tiny_patch16_224"]
     assert told == [line(row) for row in rows]
     for row in rows:
-        assert row["inference_images_per_s"] > 0
-        assert row["training_images_per_s"] > 0
-        assert row["training_peak_mib"] is None
+        assert row.inference_images_per_s > 0
+        assert row.training_images_per_s > 0
+        assert row.training_peak_mib is None
 
 
 def test_the_backend_asked_for_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,9 @@ def test_mistakes_are_one_clear_line(derive_cli, run_folder, tmp_path):
     folder, bare = run_folder(), run_folder("bare", costs=False)
     (tmp_path / "young").mkdir()
     (tmp_path / "young" / "config.yaml").write_text("space: vim8\n")
+    training = tmp_path / "training"
+    training.mkdir()
+    (training / "config.yaml").write_text("model: genotype.yaml\n")
     mistakes = [
         ([folder], "how many directions per layer"),
         ([folder, "--k", 9], "k = 9"),
@@ -122,7 +125,8 @@ def test_mistakes_are_one_clear_line(derive_cli, run_folder, tmp_path):
         ([folder, "--pareto", 2, "--measure", "latency_ms"], "allowed: flops, params"),
         ([folder, "--k", 1, "--require", "x:h"], "--require 'x:h': the layer before the colon"),
         ([folder, "--k", 1, "--layer-k", "1"], "--layer-k '1': write LAYER:K"),
-        ([folder, "--k", 1, "--out", tmp_path / "no" / "g.yaml"], "--out: folder"),
+        ([folder, "--k", 1, "--out", tmp_path / "run" / "space.yaml" / "g.yaml"], "is no folder"),
+        ([training, "--k", 1], "is a training's run folder, but derive takes a search's run folder"),
         ([folder, "--k", 1, "--space", "vim9"], "unknown space 'vim9'"),
         ([folder, "--k", 1, "--space", "vim8"], "other candidates"),
     ]

@@ -172,7 +172,7 @@ def test_resume_takes_no_other_option_and_needs_a_training(finished, capsys):
     assert (code, "holds no run" in err) == (2, True)
 
 
-def test_the_options_of_train_evaluate_and_compare_are_these():
+def test_the_options_of_the_other_commands_are_these():
     """An option that appears or disappears is a decision: change this list with it."""
     from typer.main import get_command
 
@@ -181,7 +181,8 @@ def test_the_options_of_train_evaluate_and_compare_are_these():
     commands = get_command(app).commands
     found = {
         name: {option for parameter in commands[name].params for option in parameter.opts}
-        for name in ("train", "evaluate", "compare")
+        for name in commands
+        if name not in ("run", "bench", "version")
     }
     assert found == {
         "train": {
@@ -190,9 +191,29 @@ def test_the_options_of_train_evaluate_and_compare_are_these():
         },
         "evaluate": {
             "subject", "--data", "--split", "--img-size", "--crop", "--batch-size", "--device", "--mixed-precision",
-            "--workers", "--out",
+            "--workers", "--out", "--json",
         },
-        "compare": {"runs", "--out", "--latency", "--device"},
+        "compare": {"runs", "--out", "--latency", "--device", "--json"},
+        "costs": {
+            "subject", "--img-size", "--num-classes", "--variant", "--latency", "--device", "--batch", "--fresh",
+            "--out", "--json",
+        },
+        "rank": {"run", "--samples", "--k", "--steps", "--trainings", "--seed", "--out", "--json"},
+        "evolve": {
+            "run", "--k", "--k-min", "--k-max", "--max-flops", "--max-params", "--measure", "--evaluations",
+            "--population", "--seed", "--out",
+        },
+        "derive": {
+            "sources", "--k", "--k-min", "--k-max", "--layer-k", "--max-flops", "--max-params", "--max-latency-ms",
+            "--costs", "--require", "--forbid", "--pair-flips", "--pareto", "--measure", "--space", "--out",
+        },
+        "export": {
+            "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--in-chans", "--img-size",
+            "--name",
+        },
+        "convert": {"checkpoint", "--model", "--out", "--key", "--img-size", "--back"},
+        "spaces": {"--json"},
+        "directions": {"--height", "--width", "--show", "--json"},
     }  # fmt: skip
 
 

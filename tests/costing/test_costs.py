@@ -216,7 +216,7 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing",), "no genotype file, space or model"),
+        (("nothing",), "'nothing' is unknown: costs takes a genotype file"),
         (("localvim_tiny", "--variant", "tiny"), "belongs to a search space"),
         (("vim8", "--variant", "huge"), "no variant"),
         (("localvim_tiny", "--img-size", "-3"), "at least 1"),
@@ -227,3 +227,30 @@ def test_bad_input_of_the_command_is_named(arguments: tuple[str, ...], message: 
     code, shown = command(*arguments)
     assert code != 0
     assert message in shown
+
+
+def test_fresh_figures_replace_the_old_ones_and_keep_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "latency.json"
+    path.write_text('{"old": [1.0, 0.1], "other": [2.0, 0.1], "bad": [-1.0, 0.1], "worse": [NaN, 0.1]}')
+    assert LatencyCache(path).figures == {"old": (1.0, 0.1), "other": (2.0, 0.1)}
+    cache = LatencyCache(path, fresh=True)
+    assert cache.figures == {}
+    cache.figures["old"] = (3.0, 0.1)
+    cache.save()
+    assert LatencyCache(path).figures == {"old": (3.0, 0.1), "other": (2.0, 0.1)}
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, monkeypatch: Any) -> None:
+    from scansearch.errors import RunStopped
+    from scansearch.files import atomic
+
+    def full(path: Path, text: str) -> None:
+        raise RunStopped("the disk is full")
+
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "latency.json", tmp_path / "latency.json"):
+        cache = LatencyCache(path)
+        cache.figures["a"] = (1.0, 0.1)
+        monkeypatch.setattr(atomic, "write_text", full)
+        cache.save()
+        assert not path.exists()

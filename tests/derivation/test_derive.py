@@ -243,12 +243,3 @@ def test_the_space_is_found_by_name():
     preferences = preferences.model_copy(update={"space": "vim8", "variant": "micro"})
     genotype = derive(preferences, k=4)
     assert (genotype.space, genotype.variant, genotype.directions_per_layer) == ("vim8", "micro", (4, 4, 4))
-
-
-def test_importing_derive_loads_neither_torch_nor_scipy():
-    import subprocess
-    import sys
-
-    code = "import sys, scansearch.derivation.derive; print([m for m in ('torch', 'scipy', 'timm') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

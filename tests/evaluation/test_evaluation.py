@@ -131,7 +131,7 @@ def test_evaluate_shows_a_table_and_writes_json_and_picture(weight_file, tmp_pat
 BAD = {
     "missing": (["/does/not/exist.safetensors"], "does not exist"),
     "unknown ending": (["FOLDER/x.bin"], "unknown ending"),
-    "empty folder": (["FOLDER/empty"], "neither best.safetensors nor config.json"),
+    "empty folder": (["FOLDER/empty"], "holds no genotype.yaml, best.safetensors"),
     "size": (["FILE", "--img-size", "8by8"], "expected a side"),
     "split": (["FILE", "--split", "train"], "allowed: validation, test"),
     "channels": (["FILE", "--data", "fake:8x8:10"], "1 channels"),

@@ -12,7 +12,7 @@ import torch
 from scansearch.errors import MissingExtra
 from scansearch.exporting import export
 from scansearch.exporting.check import ExportMismatch
-from scansearch.exporting.source import Source, load_source
+from scansearch.exporting.source import Source, SourceOptions, load_source
 from scansearch.exporting.targets import onnx_graph
 from scansearch.exporting.targets.standalone_file import plain_model
 
@@ -20,6 +20,7 @@ MISSING = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.u
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"extra onnx is not installed ({', '.join(MISSING)})")
 
 
+@pytest.mark.smoke
 @needs_onnx
 @pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
 def test_onnxruntime_gives_the_same_logits_for_any_batch(
@@ -29,7 +30,7 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(
 
     done = export(genotypes[family], "onnx", tmp_path / "model.onnx", num_classes=4, in_chans=1)
     assert done.difference <= 1e-4
-    source = load_source(genotypes[family], num_classes=4, in_chans=1)
+    source = load_source(genotypes[family], SourceOptions(num_classes=4, in_chans=1))
     session = onnx_graph.session(done.out)
     for batch in (1, 2, 5):
         images = source.images(batch)

@@ -110,6 +110,13 @@ def test_the_rules_see_the_code() -> None:
     assert len(files("scansearch_kernels")) > 20
 
 
+def test_the_architecture_page_shows_these_layers() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    lines = page.split("```layers\n")[1].split("```")[0].splitlines()
+    # two spaces end the names of a line; the rest says what they are
+    assert [line.split("  ")[0].split(", ") for line in lines] == LAYERS
+
+
 @OURS
 def test_every_file_has_a_place_and_imports_only_from_below(path: Path) -> None:
     mine = room(path)

@@ -104,6 +104,7 @@ def test_a_spill_would_be_seen() -> None:
     assert compile_report.compile_variant(launches[0]).spill_stores > 0
 
 
+@pytest.mark.smoke
 def test_one_image_is_split_into_segments_and_a_batch_is_not() -> None:
     large = LayerSize("1024 x 1024, stage 1", 4, 65536, 65536, 192, 6, False)
 

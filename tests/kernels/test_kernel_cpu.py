@@ -24,6 +24,7 @@ def compare(case: ScanCase, dtype: torch.dtype) -> None:
         assert relative_error(gradient, right) <= gradient_limit, name
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", LIMITS, ids=["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
 def test_kernel_equals_the_reference(name: str, dtype: torch.dtype) -> None:

@@ -128,6 +128,7 @@ def numbers(tensor: Tensor | None) -> list[float]:
     ]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("dtype", "limit"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["f64", "f32"]

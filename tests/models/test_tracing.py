@@ -35,6 +35,7 @@ def test_training_works_after_inference_mode_on_a_new_grid(make: Callable[[], Sc
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_export_has_a_dynamic_batch_and_leaves_the_model_usable(make: Callable[[], ScanBackbone]) -> None:
     model, image = make().eval(), torch.randn(2, 3, 36, 28)
@@ -46,6 +47,7 @@ def test_export_has_a_dynamic_batch_and_leaves_the_model_usable(make: Callable[[
             torch.testing.assert_close(exported(images), model(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.smoke
 @FAMILIES
 def test_compiles_as_one_graph(make: Callable[[], ScanBackbone]) -> None:
     model, image = make(), torch.randn(2, 3, 20, 20)

@@ -185,3 +185,37 @@ def test_another_depth_needs_its_own_search():
         genotype.build(variant="tiny")
     with pytest.raises(InputError, match="names no space"):
         Genotype(family="local_vim", layers=[["h"]]).build(variant="tiny")
+
+
+def test_a_variant_comes_from_the_space_of_the_genotype():
+    space = load_space("vim8")
+    wide = space.variants["tiny"].model_copy(update={"depth": 3})
+    mine = space.model_copy(update={"name": "mine", "variants": space.variants | {"wide": wide}})
+    genotype = Genotype.of_space(mine, [["h", "w2"], ["v"], ["w7"]])
+    built = genotype.build(variant="wide", space=mine, num_classes=2, img_size=28)
+    assert built.embed_dim == wide.derived.embed_dim
+    assert built.directions == genotype.layers
+    with pytest.raises(InputError, match="'mine' does not come with scansearch: give space"):
+        genotype.build(variant="wide")
+    with pytest.raises(InputError, match="give variant too"):
+        genotype.build(space=mine)
+    with pytest.raises(InputError, match="family 'local_vim', space 'vmamba8' of 'local_vmamba'"):
+        genotype.build(variant="micro", space="vmamba8")
+
+
+def test_an_own_space_does_not_become_the_shipped_one_of_that_name():
+    """A space called vim8 with other sizes, or other candidates, is not the vim8 that comes with scansearch."""
+    space = load_space("vim8")
+    shipped = Genotype.of_space(space, [["h"]] * 3)
+    assert shipped.build(variant="micro", num_classes=2).embed_dim == 32
+    width = space.variants["micro"].derived.model_copy(update={"embed_dim": 40})
+    micro = space.variants["micro"].model_copy(update={"derived": width})
+    wider = space.model_copy(update={"variants": space.variants | {"micro": micro}})
+    other = space.model_copy(update={"candidates": ("h", "w3")})
+    for mine, names in ((wider, ["h"]), (other, ["w3"])):
+        genotype = Genotype.of_space(mine, [names] * 3)
+        with pytest.raises(InputError, match="'vim8' that comes with scansearch is not this genotype's"):
+            genotype.build(variant="micro")
+        assert genotype.build(variant="micro", space=mine, num_classes=2).directions == genotype.layers
+    smaller = shipped.model_copy(update={"model": shipped.model | {"img_size": 20}})
+    assert smaller.build(variant="micro", num_classes=2).embed_dim == 32  # the image size is free

@@ -214,12 +214,3 @@ def test_a_chain_of_small_differences_is_not_one_group():
     table = CostTable(fixed=0, table=((1.2, 1.0, 1.1), (1.0, 2.0)))
     noisy = costs(latency_ms=table, latency_noise_ms=((0.1,) * 3, (0.1,) * 2))
     assert noisy.levelled_latency().table[0] == pytest.approx((1.2, 1.05, 1.05))
-
-
-def test_costs_and_preferences_load_without_torch():
-    import subprocess
-    import sys
-
-    code = "import sys, scansearch.costs, scansearch.records.preferences; print('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"

@@ -7,7 +7,6 @@ import torch
 
 from scansearch.searching.relaxations import Gdas, gumbel_noise
 from scansearch.searching.strategies import RELAXATIONS
-from scansearch.searching.strategies import RELAXATIONS
 
 ALPHAS = [[0.3, -0.2, 1.1, 0.0, 0.4, -1.0, 0.2, 0.6], [2.0, -2.0, 0.5]]
 

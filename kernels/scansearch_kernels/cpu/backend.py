@@ -19,13 +19,13 @@ def available() -> None:
 def selective_scan(call: ScanCall) -> Tensor:
     """The registered scan; RuntimeError for tensors elsewhere than on the CPU."""
     _on_cpu(call.u)
-    return ops.run_scan(call)
+    return ops.selective_scan(call)
 
 
 def causal_conv(call: ConvCall) -> Tensor:
     """The registered convolution; RuntimeError for tensors elsewhere than on the CPU."""
     _on_cpu(call.x)
-    return ops.run_conv(call)
+    return ops.causal_conv(call)
 
 
 def _on_cpu(tensor: Tensor) -> None:

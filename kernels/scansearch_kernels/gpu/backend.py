@@ -32,13 +32,13 @@ def available() -> None:
 def selective_scan(call: ScanCall) -> Tensor:
     """The registered scan; RuntimeError for tensors elsewhere than on a CUDA device."""
     _on_device(call.u)
-    return ops.run_scan(call)
+    return ops.selective_scan(call)
 
 
 def causal_conv(call: ConvCall) -> Tensor:
     """The registered convolution; RuntimeError for tensors elsewhere than on a CUDA device."""
     _on_device(call.x)
-    return ops.run_conv(call)
+    return ops.causal_conv(call)
 
 
 def _on_device(tensor: Tensor) -> None:

@@ -17,7 +17,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from scansearch.costing.flops import model_costs
 from scansearch.exporting.check import compare, publish_folder, staging
 from scansearch.exporting.source import Source
-from scansearch.models.families import CONFIGURATION
+from scansearch.models import CONFIGURATION
 from scansearch.records.weights import save_weights
 from scansearch.text import human
 
@@ -70,10 +70,10 @@ def normalization(source: Source) -> dict[str, list[float]]:
 
     Else ImageNet's figures for three channels, and none for others: images must then come normalised.
     """
-    told = {key: source.notes.get(key) for key in ("mean", "std")}
+    statistics = {key: source.notes.get(key) for key in ("mean", "std")}
     channels = source.model.in_chans
-    if all(isinstance(value, list) and len(value) == channels for value in told.values()):
-        return {key: [float(number) for number in value or ()] for key, value in told.items()}
+    if all(isinstance(value, list) and len(value) == channels for value in statistics.values()):
+        return {key: [float(number) for number in value or ()] for key, value in statistics.items()}
     if channels == 3:
         return {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD)}
     return {"mean": [0.0] * channels, "std": [1.0] * channels}

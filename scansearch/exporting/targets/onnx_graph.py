@@ -71,7 +71,7 @@ def _simplify(model: Any) -> None:
 
 
 def _tidy(graph: Any) -> None:
-    """Call the dynamic axis "batch", and drop the exporter's notes, which tell of this machine's files."""
+    """Call the dynamic axis "batch", and drop the exporter's notes, which name files of this machine."""
     inner = graph.graph
     graph.producer_name, inner.name = "scansearch", "classifier"
     symbol = inner.input[0].type.tensor_type.shape.dim[0].dim_param

@@ -1,0 +1,82 @@
+"""Options that several commands share, declared once; and which options were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scansearch.data.specifications import SPECIFICATIONS
+
+
+def one_of(names: Iterable[str]) -> str:
+    """``a, b or c``"""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def option(*flags: str, help: str, default: str = "") -> Any:
+    """An option with its help; ``default`` says in words what holds without it."""
+    return typer.Option(*flags, help=f"{help}; default: {default}." if default else f"{help}.")
+
+
+def data_option(default: str = "") -> Any:
+    return option(help=one_of(SPECIFICATIONS.values()), default=default)
+
+
+def settings_option(example: str) -> Any:
+    return option("--set", help=f"Any field of the configuration, for example {example}; repeatable")
+
+
+def k_option(default: str = "") -> Any:
+    return option("--k", help="Directions per layer", default=default)
+
+
+# What runs: run, train.
+Recipe = Annotated[
+    Path | None,
+    option("--config", help="A recipe, for example one of experiments/; other options override it"),
+]
+Epochs = Annotated[int | None, option(help="Passes over the training images")]
+BatchSize = Annotated[int | None, option(help="Images per step")]
+Seed = Annotated[int | None, option(help="Seed of weights, order and augmentation")]
+RunOut = Annotated[Path | None, option(help="Run folder", default="a new one below runs/")]
+Resume = Annotated[
+    Path | None, option(help="Continue the run in this folder; other options are then not allowed")
+]
+Quiet = Annotated[bool, option("--quiet", help="Show the result only")]
+Device = Annotated[str | None, option(help="auto, cpu or cuda")]
+
+# What takes a search further: derive, evolve, rank.
+SearchFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
+KMin = Annotated[int | None, option("--k-min", help="Instead of --k: at least so many")]
+KMax = Annotated[int | None, option("--k-max", help="Instead of --k: at most so many")]
+MaxFlops = Annotated[float | None, option("--max-flops", help="Budget for one image, for example 1.5e9")]
+MaxParams = Annotated[float | None, option("--max-params", help="Budget of parameters")]
+
+# What builds or measures models: export, costs, bench.
+ImageSide = Annotated[int | None, option("--img-size", help="Side in pixels", default="the model's own")]
+Classes = Annotated[
+    int | None, option("--num-classes", help="Size of the classifier", default="the weights', else 1000")
+]
+MeasureOn = Annotated[str, option("--device", help="Where to measure: cpu or cuda")]
+AsJson = Annotated[bool, option("--json", help="Print a list of objects instead of a table")]
+
+
+def given_options(context: typer.Context) -> dict[str, str]:
+    """The parameters that stand on the command line: name -> how it is written, ``--set`` or ``the model``."""
+    written = {}
+    for parameter in context.command.params:
+        name, first = str(parameter.name), parameter.opts[0]
+        if str(context.get_parameter_source(name)).endswith("COMMANDLINE"):
+            written[name] = first if first.startswith("-") else f"the {first}"
+    return written
+
+
+def refuse_beside_resume(context: typer.Context) -> None:
+    """An error if anything but --quiet stands beside --resume, which takes all from the run."""
+    others = [text for name, text in given_options(context).items() if name not in ("resume", "quiet")]
+    if others:
+        raise typer.BadParameter(f"--resume takes everything from the run; leave out {others[0]}")

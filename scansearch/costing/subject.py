@@ -1,0 +1,80 @@
+"""What costs are asked for: the model behind a name, with every direction that may be chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scansearch.errors import InputError
+from scansearch.models.backbone import ScanBackbone
+from scansearch.models.build import build_model
+from scansearch.records.lookup import Kind, look_up
+from scansearch.records.weights import read_header
+
+SUBJECTS: tuple[Kind, ...] = ("genotype", "search", "training", "weights", "space", "published")
+
+
+@dataclass(frozen=True)
+class CostSubject:
+    """A model whose directions have costs.
+
+    Attributes:
+        model: without gates; of a space, with all candidates in every layer.
+        image_size: height and width in pixels.
+        space, variant: of a space only.
+    """
+
+    model: ScanBackbone
+    image_size: tuple[int, int]
+    space: str | None = None
+    variant: str | None = None
+
+
+def cost_subject(
+    name: str | Path,
+    *,
+    image_size: int | None = None,
+    num_classes: int | None = None,
+    variant: str | None = None,
+    weightless: bool = True,
+) -> CostSubject:
+    """The model that ``name`` stands for.
+
+    Args:
+        name: a published model, genotype file, run folder, weight file, or search space.
+        image_size: side in pixels; None for the model's own.
+        num_classes: None for that of the weights, where there are any, else 1000.
+        variant: of a search space; None for its default one.
+        weightless: on the meta device, which is enough to count; measuring needs weights.
+
+    Raises:
+        InputError: nothing of that name, an unknown variant, or a size below 1.
+    """
+    named = look_up(name, SUBJECTS, command="costs")
+    if named.kind == "space":
+        space = named.space()
+        variant = variant or space.default_variant
+        family, layers = space.family, space.layer_candidates(variant)
+        arguments = space.model_arguments(variant, "derived")
+    else:
+        if variant is not None:
+            raise InputError("--variant belongs to a search space")
+        genotype = named.genotype()
+        family, layers, arguments = genotype.family, genotype.layers, dict(genotype.model)
+        if named.weight_file is not None:
+            arguments |= read_header(named.weight_file).arguments
+    own = arguments.get("img_size", 224)
+    height, width = (own, own) if isinstance(own, int) else own
+    if image_size is not None:
+        height = width = image_size
+    if min(height, width) < 1:
+        raise InputError(f"--img-size must be at least 1, not {min(height, width)}")
+    sizes: dict[str, Any] = {"img_size": (height, width), "weighted": False}
+    if num_classes is not None:
+        sizes["num_classes"] = num_classes
+    with torch.device("meta" if weightless else "cpu"):
+        model = build_model(family, layers, **(arguments | sizes))
+    return CostSubject(model, (height, width), space.name if named.kind == "space" else None, variant)

@@ -1,0 +1,46 @@
+"""A lock on a file that the death of its holder releases."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scansearch.errors import InputError
+
+
+@contextmanager
+def held(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock in the file ``path`` inside the block; it belongs to this process, not to its children.
+
+    Where the system has no such locks (Windows), or the file cannot be written, nothing is locked.
+
+    Args:
+        busy: what to say where another process holds it; its number and machine are added.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - a folder that cannot be written is told elsewhere
+    except OSError:
+        yield
+        return
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError(f"{busy} ({file.read().strip() or 'unknown process'})") from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

@@ -1,0 +1,108 @@
+"""Evolution in a finished or interrupted search: its best sub-networks with inherited weights, as genotypes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from scansearch._version import __version__
+from scansearch.records.genotype import Genotype
+from scansearch.records.lookup import expect_search
+from scansearch.records.provenance import Provenance
+from scansearch.runs.reopen import open_search
+from scansearch.searching import evolution
+from scansearch.searching.evolution import Evolution
+from scansearch.searching.task import SearchTask
+
+
+@dataclass(frozen=True)
+class EvolveResult:
+    """What :func:`scansearch.evolve` gives.
+
+    Attributes:
+        genotypes: those of ``evolution.front``, in its order: cheapest first.
+        journal: everything scored so far, beside the run; the same call goes on from it.
+    """
+
+    evolution: Evolution
+    genotypes: tuple[Genotype, ...]
+    journal: Path
+
+
+def evolve(
+    folder: str | Path,
+    *,
+    k: int | None = None,
+    k_min: int | None = None,
+    k_max: int | None = None,
+    max_flops: float | None = None,
+    max_params: float | None = None,
+    measure: str = "flops",
+    evaluations: int = 100,
+    population: int = 20,
+    seed: int = 0,
+    warn: Callable[[str], None] = warnings.warn,
+) -> EvolveResult:
+    """Search the sub-networks of a trained supernet by NSGA-II, for validation loss and cost.
+
+        front = scansearch.evolve("runs/NAME", k=3).genotypes
+
+    The same call in another process shares the work; after an interruption it goes on where it was.
+
+    Args:
+        folder: the run folder of a search, with its weights in the last intact checkpoint.
+        k: directions per layer; with neither ``k`` nor bounds, the run's.
+        k_min, k_max: instead of ``k``, bounds on them (default 1 and all candidates).
+        max_flops, max_params: budgets for the derived model.
+        measure: the cost of the front: ``flops`` or ``params``.
+        evaluations: sub-networks to score, over all processes.
+        population: sub-networks that survive a generation.
+        warn: hears of every damaged checkpoint that was passed over for an older one.
+
+    Raises:
+        InputError: no search there, none with a checkpoint, or wishes that cannot be met.
+        RunStopped: the loss of a sub-network is not finite.
+    """
+    expect_search(folder, command="evolve")
+    search = open_search(folder, warn=warn)
+    task = search.task
+    if k is None and k_min is None and k_max is None:
+        k = task.config.k
+    limits = {"flops": max_flops, "params": max_params}
+    # Named after the checkpoint that was read: another state of the supernet gives other scores.
+    journal = search.run.folder / f"evolution-{search.checkpoint.path.stem}.journal"
+    outcome = evolution.evolve(
+        task.supernet.candidates,
+        lambda layers: task.validation_loss(task.supernet.subnetwork(layers)),
+        k=k,
+        k_min=1 if k_min is None else k_min,
+        k_max=k_max,
+        costs=task.costs,
+        measure=measure,
+        budgets={name: limit for name, limit in limits.items() if limit is not None},
+        evaluations=evaluations,
+        population=population,
+        seed=seed,
+        journal=journal,
+    )
+    provenance = _provenance(task, search.run.folder.name)
+    genotypes = tuple(
+        Genotype.of_space(task.space, one.layers, variant=task.config.variant, provenance=provenance)
+        for one in outcome.front
+    )
+    return EvolveResult(outcome, genotypes, journal)
+
+
+def _provenance(task: SearchTask, run: str) -> Provenance:
+    config = task.config
+    return Provenance(
+        strategy=config.strategy,
+        selection="evolution",
+        data=config.data,
+        seeds=(config.seed,),
+        epochs=config.epochs,
+        runs=(run,),
+        scansearch=__version__,
+    )

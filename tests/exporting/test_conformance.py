@@ -1,0 +1,76 @@
+"""What every export target must do with a small model of each family."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from scansearch.errors import InputError
+from scansearch.exporting import FORMATS, export
+from scansearch.exporting.check import ExportMismatch
+
+
+def name_for(format: str) -> str:
+    """A file or folder name that ``format`` takes."""
+    target = importlib.import_module(f"scansearch.exporting.targets.{FORMATS[format][0]}")
+    return "my_model" + (target.SUFFIXES[0] if target.SUFFIXES else "")
+
+
+@pytest.fixture(params=list(FORMATS))
+def format(request: pytest.FixtureRequest) -> str:
+    if request.param == "onnx" and importlib.util.find_spec("onnxscript") is None:
+        pytest.skip("the extra onnx is not installed")
+    return request.param
+
+
+def test_a_target_says_what_it_makes(format: str) -> None:
+    module, description = FORMATS[format]
+    target = importlib.import_module(f"scansearch.exporting.targets.{module}")
+    assert description
+    assert target.__doc__
+    assert target.export.__doc__
+    assert all(suffix.startswith(".") for suffix in target.SUFFIXES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
+def test_a_target_writes_what_it_says_and_nothing_beside(
+    format: str, family: str, genotypes: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / name_for(format)  # the folder is made on the way
+    done = export(genotypes[family], format, out, num_classes=4, in_chans=1)
+    assert (done.out, done.format) == (out, format)
+    assert 0 <= done.difference <= 1e-4
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [out.name]
+    files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
+    assert files
+    assert all(path.stat().st_size > 0 for path in files)
+
+
+def test_a_wrong_name_is_refused_before_anything_is_made(
+    format: str, genotypes: dict[str, Path], tmp_path: Path
+) -> None:
+    wrong = tmp_path / "model.wrong"
+    if name_for(format) == "my_model":  # a folder: a file of that name is in the way
+        wrong.write_text("mine")
+    with pytest.raises(InputError, match="--out") as caught:
+        export(genotypes["local_vim"], format, wrong)
+    assert "\n" not in str(caught.value)
+    assert [path.read_text() for path in tmp_path.iterdir()] == (["mine"] if wrong.exists() else [])
+
+
+@pytest.mark.slow
+def test_a_model_that_computes_something_else_leaves_nothing(
+    format: str, genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every target runs what it wrote: logits of the source that are off by a little are noticed."""
+    from scansearch.exporting.source import Source
+
+    right = Source.logits
+    monkeypatch.setattr(Source, "logits", lambda self, images: right(self, images) + 0.01)
+    with pytest.raises(ExportMismatch):
+        export(genotypes["local_vim"], format, tmp_path / name_for(format), num_classes=4, in_chans=1)
+    assert list(tmp_path.iterdir()) == []
