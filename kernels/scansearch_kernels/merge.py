@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from scansearch_kernels import backends
+from scansearch_kernels.calls import EPSILON
 from scansearch_kernels.transforms import differentiable, refuse_tangents, transformed
-
-EPSILON = 1e-5
 
 # By backend: a module with means_forward, means_backward, sum_forward and sum_backward, and `serves`, which says
 # whether it has kernels for these tensors.
