@@ -31,7 +31,7 @@ def channel_norm(kind: str, dim: int) -> nn.Module:
 
 
 def check_rate(name: str, rate: float) -> float:
-    """``rate`` if it lies in [0, 1), else a InputError naming it."""
+    """``rate`` if it lies in [0, 1), else an InputError naming it."""
     if not 0.0 <= rate < 1.0:
         raise InputError(f"{name} {rate} must lie in [0, 1)")
     return float(rate)
