@@ -190,6 +190,9 @@ def _sum_autograd(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     if torch.is_grad_enabled():
         return tuple(differentiable(lambda inputs: branch_sum_plain(*inputs), tensors, tensors, dout))
+    y, channel, gates = tensors
+    if channel is None and gates is None:  # of a plain sum it is a view, which no operation may return
+        return dout.unsqueeze(1).expand_as(y), None, None
     gradients = fused_sum_backward(*tensors, dout)
     return tuple(
         None if tensor is None else gradient for tensor, gradient in zip(tensors, gradients, strict=True)

@@ -311,7 +311,7 @@ def sum_backward(
 ) -> tuple[Tensor | None, ...]:
     """dy, dchannel and dgates; None for what is absent."""
     if channel is None and gates is None:
-        return dout.unsqueeze(1).expand_as(y), None, None
+        return dout.unsqueeze(1).expand_as(y).clone(memory_format=torch.contiguous_format), None, None
     launch, dy, dchannel, dgates = plan_sum_backward(y, channel, gates, dout)
     launch.run()
     return (
