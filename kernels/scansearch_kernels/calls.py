@@ -109,7 +109,7 @@ def check_scan(
     if shared not in (1, directions):
         raise ValueError(f"u must have 1 or {directions} directions (as A has), got {_shape(u)}")
     weight = None
-    if isinstance(delta, tuple | list):
+    if isinstance(delta, (tuple, list)):  # torch 2.9 cannot trace a union of types
         if len(delta) != 2:
             raise ValueError(f"delta must be a tensor or a pair (delta_low, weight), got {len(delta)} items")
         delta, weight = delta
