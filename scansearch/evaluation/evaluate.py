@@ -101,6 +101,7 @@ def evaluate_model(
         accelerator=accelerator,
         workers=workers,
         timed=True,
+        name=split,
     )
     return Evaluation(
         model=model,
