@@ -8,9 +8,14 @@ A backend is a module with `available()`, which raises ImportError or RuntimeErr
 import importlib
 import os
 import warnings
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
+from torch import Tensor
+
+from scansearch_kernels import ops, reference
+from scansearch_kernels.transforms import transformed
 
 MODULES = {
     "reference": "scansearch_kernels.reference",
@@ -28,6 +33,20 @@ _said: set[str] = set()
 def available_backends() -> list[str]:
     """Names of the backends that can run on this machine."""
     return [name for name in MODULES if _missing(name) is None]
+
+
+def implementation(backend: str | None, tensors: Sequence[Tensor]) -> ModuleType:
+    """The backend's module for a call on ``tensors``; see `pick`.
+
+    Tensors without values need no kernel: on the device `meta` the registered operations tell their shapes. What
+    the kernels have no derivative for is left to the reference.
+    """
+    if tensors[0].is_meta:
+        return ops
+    name = pick(backend, tensors[0].device.type)
+    if not torch.compiler.is_compiling() and transformed(tensors):
+        return reference
+    return loaded[name]
 
 
 @torch.compiler.assume_constant_result

@@ -50,6 +50,8 @@ def selective_scan(
     Returns:
         y [batch, directions, image length, dim] in u's dtype, zero at positions never written. States are
         float32 (float64 if any input is). Strides are free; the fast backends make no permuted copies.
+        Forward-mode derivatives, torch.func's transformations and gradients of gradients are those of the
+        `reference`, whatever the backend.
 
     Raises:
         ValueError: an argument does not fit; the line says which and what is allowed.
@@ -58,7 +60,7 @@ def selective_scan(
     call = calls.check_scan(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus, read_order, write_order, lengths, image_length
     )
-    result: Tensor = backends.loaded[backends.pick(backend, u.device.type)].selective_scan(call)
+    result: Tensor = backends.implementation(backend, call.tensors()).selective_scan(call)
     return result
 
 
@@ -89,5 +91,5 @@ def causal_conv(
         ValueError, RuntimeError: as in `selective_scan`.
     """
     call = calls.check_conv(x, weight, bias, read_order, lengths)
-    result: Tensor = backends.loaded[backends.pick(backend, x.device.type)].causal_conv(call)
+    result: Tensor = backends.implementation(backend, call.tensors()).causal_conv(call)
     return result

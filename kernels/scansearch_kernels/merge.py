@@ -1,19 +1,22 @@
 """How branches [batch, directions, length, dim] become one: fused where a device has kernels, else plain torch.
 
-The plain forms are the definition. Asked for gradients of gradients, or traced by a compiler, the fused form steps
-aside for them.
+The plain forms are the definition. The fused ones step aside for them where gradients of gradients, forward-mode
+derivatives or transformations of torch.func are asked for, and for a compiler, which fuses the plain forms itself.
 """
 
 import importlib
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from scansearch_kernels import backends
-
-EPSILON = 1e-5
+from scansearch_kernels.calls import EPSILON
+from scansearch_kernels.transforms import differentiable, refuse_tangents, transformed
 
 # By backend: a module with means_forward, means_backward, sum_forward and sum_backward, and `serves`, which says
 # whether it has kernels for these tensors.
@@ -22,8 +25,10 @@ FUSED = {"cpu": "scansearch_kernels.cpu.merge_launch", "cuda": "scansearch_kerne
 
 def branch_means(y: Tensor) -> Tensor:
     """Mean over tokens of the LayerNorm (without parameters) of every token: [batch, directions, dim]."""
-    kernels = fused(y)
-    return branch_means_plain(y) if kernels is None else _Means.apply(kernels, y)
+    if fused(y) is None:
+        return branch_means_plain(y)
+    means: Tensor = fused_means(y)
+    return means
 
 
 def branch_sum(y: Tensor, channel: Tensor | None = None, gates: Tensor | None = None) -> Tensor:
@@ -37,10 +42,10 @@ def branch_sum(y: Tensor, channel: Tensor | None = None, gates: Tensor | None = 
     Returns:
         [batch, length, dim] in y's dtype.
     """
-    kernels = fused(y, channel, gates)
-    if kernels is None:
+    if fused(y, channel, gates) is None:
         return branch_sum_plain(y, channel, gates)
-    return _Sum.apply(kernels, y, channel, gates)
+    total: Tensor = fused_sum(y, channel, gates)
+    return total
 
 
 def branch_means_plain(y: Tensor) -> Tensor:
@@ -69,9 +74,13 @@ def fused(y: Tensor, channel: Tensor | None = None, gates: Tensor | None = None)
         or y.dim() != 4
         or y.numel() == 0
         or torch.compiler.is_compiling()
-        or torch._C._functorch.is_functorch_wrapped_tensor(y)
+        or transformed((y, channel, gates))
     ):
         return None
+    return _kernels(y, channel, gates)
+
+
+def _kernels(y: Tensor, channel: Tensor | None, gates: Tensor | None) -> Any:
     name = FUSED.get(backends.pick(None, y.device.type))
     if name is None or any(part is not None and part.device != y.device for part in (channel, gates)):
         return None
@@ -79,38 +88,132 @@ def fused(y: Tensor, channel: Tensor | None = None, gates: Tensor | None = None)
     return kernels if kernels.serves(y, channel, gates) else None
 
 
-class _Means(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, kernels: Any, y: Tensor) -> Tensor:
-        ctx.kernels = kernels
-        ctx.save_for_backward(y)
-        out: Tensor = kernels.means_forward(y)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        (y,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return None, torch.autograd.grad(branch_means_plain(y), y, dout, create_graph=True)[0]
-        return None, ctx.kernels.means_backward(y, dout)
+@torch.library.custom_op("scansearch::branch_means", mutates_args=())
+def fused_means(y: Tensor) -> Tensor:
+    """`branch_means` by the kernels that serve ``y``, else in plain torch."""
+    kernels = _kernels(y, None, None)
+    out: Tensor = branch_means_plain(y) if kernels is None else kernels.means_forward(y)
+    return out
 
 
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, kernels: Any, y: Tensor, channel: Tensor | None, gates: Tensor | None) -> Tensor:
-        ctx.kernels = kernels
-        ctx.save_for_backward(y, channel, gates)
-        out: Tensor = kernels.sum_forward(y, channel, gates)
-        return out
+@torch.library.custom_op("scansearch::branch_means_backward", mutates_args=())
+def fused_means_backward(y: Tensor, dout: Tensor) -> Tensor:
+    """Gradient of `branch_means` towards ``y``."""
+    kernels = _kernels(y, None, None)
+    if kernels is None:
+        share = (dout / y.shape[2]).unsqueeze(2).expand_as(y)
+        return _normed_backward(y, share).to(y.dtype)
+    dy: Tensor = kernels.means_backward(y, dout)
+    return dy
 
-    @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        y, channel, gates = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            present = [
-                tensor for tensor in (y, channel, gates) if tensor is not None and tensor.requires_grad
-            ]
-            found = torch.autograd.grad(branch_sum_plain(y, channel, gates), present, dout, create_graph=True)
-            graded = {id(tensor): grad for tensor, grad in zip(present, found, strict=True)}
-            return None, *(graded.get(id(tensor)) for tensor in (y, channel, gates))
-        return None, *ctx.kernels.sum_backward(y, channel, gates, dout)
+
+@torch.library.custom_op("scansearch::branch_sum", mutates_args=())
+def fused_sum(y: Tensor, channel: Tensor | None, gates: Tensor | None) -> Tensor:
+    """`branch_sum` by the kernels that serve these tensors, else in plain torch."""
+    kernels = _kernels(y, channel, gates)
+    out: Tensor = (
+        branch_sum_plain(y, channel, gates) if kernels is None else kernels.sum_forward(y, channel, gates)
+    )
+    return out
+
+
+@torch.library.custom_op("scansearch::branch_sum_backward", mutates_args=())
+def fused_sum_backward(y: Tensor, channel: Tensor | None, gates: Tensor | None, dout: Tensor) -> list[Tensor]:
+    """Gradients of `branch_sum` towards y, channel and gates; an empty tensor stands for an absent one."""
+    kernels = _kernels(y, channel, gates)
+    if kernels is None:
+        found = _plain_backward(y, channel, gates, dout)
+    else:
+        found = kernels.sum_backward(y, channel, gates, dout)
+    return [y.new_empty(0) if gradient is None else gradient for gradient in found]
+
+
+def _plain_backward(
+    y: Tensor, channel: Tensor | None, gates: Tensor | None, dout: Tensor
+) -> tuple[Tensor | None, ...]:
+    """`branch_sum`'s gradients written out: inside an operation autograd does not record."""
+    scaled = y if channel is None else y * channel.unsqueeze(2)
+    dgates, dscaled = None, dout.unsqueeze(1).expand_as(scaled)
+    if gates is not None:
+        normed = F.layer_norm(scaled, y.shape[-1:], eps=EPSILON)
+        dgates = (dscaled * normed).sum(dim=(0, 2, 3)).to(gates.dtype)
+        dscaled = _normed_backward(scaled, dscaled * gates[:, None, None])
+    dchannel = None if channel is None else (dscaled * y).sum(dim=2).to(channel.dtype)
+    dy = dscaled if channel is None else dscaled * channel.unsqueeze(2)
+    return dy.to(y.dtype, copy=True), dchannel, dgates
+
+
+def _normed_backward(x: Tensor, dnormed: Tensor) -> Tensor:
+    """Gradient of the LayerNorm without parameters."""
+    variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
+    scale = torch.rsqrt(variance + EPSILON)
+    normed = (x - mean) * scale
+    share = dnormed.mean(dim=-1, keepdim=True) + normed * (dnormed * normed).mean(dim=-1, keepdim=True)
+    return (dnormed - share) * scale
+
+
+@fused_means.register_fake
+def _means_fake(y: Tensor) -> Tensor:
+    refuse_tangents("the fused merge", (y,))
+    return y.new_empty(y.shape[0], y.shape[1], y.shape[3])
+
+
+@fused_means_backward.register_fake
+def _means_backward_fake(y: Tensor, dout: Tensor) -> Tensor:
+    return torch.empty_like(y)
+
+
+@fused_sum.register_fake
+def _sum_fake(y: Tensor, channel: Tensor | None, gates: Tensor | None) -> Tensor:
+    refuse_tangents("the fused merge", (y, channel, gates))
+    return y.new_empty(y.shape[0], y.shape[2], y.shape[3])
+
+
+@fused_sum_backward.register_fake
+def _sum_backward_fake(y: Tensor, channel: Tensor | None, gates: Tensor | None, dout: Tensor) -> list[Tensor]:
+    return [y.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in (y, channel, gates)]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _means_autograd(ctx: Any, dout: Tensor) -> Tensor | None:
+    (y,) = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return differentiable(branch_means_plain, y, [y], dout)[0]
+    dy: Tensor = fused_means_backward(y, dout)
+    return dy
+
+
+def _sum_autograd(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+    tensors = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return tuple(differentiable(lambda inputs: branch_sum_plain(*inputs), tensors, tensors, dout))
+    y, channel, gates = tensors
+    if channel is None and gates is None:  # of a plain sum it is a view, which no operation may return
+        return dout.unsqueeze(1).expand_as(y), None, None
+    gradients = fused_sum_backward(*tensors, dout)
+    return tuple(
+        None if tensor is None else gradient for tensor, gradient in zip(tensors, gradients, strict=True)
+    )
+
+
+fused_means.register_autograd(_means_autograd, setup_context=_save)
+fused_sum.register_autograd(_sum_autograd, setup_context=_save)
+
+
+# As torch counts the plain forms: sums and means are free, the gated sum is a matrix product.
+@register_flop_formula([torch.ops.scansearch.branch_means, torch.ops.scansearch.branch_means_backward])
+def _means_flops(*_: Any, **__: Any) -> int:
+    return 0
+
+
+@register_flop_formula(torch.ops.scansearch.branch_sum)
+def _sum_flops(y: Sequence[int], channel: Any, gates: Any, *_: Any, **__: Any) -> int:
+    return 0 if gates is None else 2 * math.prod(y)
+
+
+@register_flop_formula(torch.ops.scansearch.branch_sum_backward)
+def _sum_backward_flops(y: Sequence[int], channel: Any, gates: Any, *_: Any, **__: Any) -> int:
+    return 0 if gates is None else 4 * math.prod(y)

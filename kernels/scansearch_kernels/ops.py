@@ -18,9 +18,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from scansearch_kernels.calls import ConvCall, ScanCall
+from scansearch_kernels import reference
+from scansearch_kernels.calls import ConvCall, ScanCall, check_order
+from scansearch_kernels.transforms import differentiable, refuse_tangents
 
-saved_shapes: dict[str, Callable[[ScanCall], tuple[int, ...]]] = {}
+# Of the states kept for the backward, by device; on `meta` nobody looks at them.
+saved_shapes: dict[str, Callable[[ScanCall], tuple[int, ...]]] = {"meta": lambda call: (0,)}
 SCAN_INPUTS = ("u", "delta", "delta_weight", "A", "B", "C", "D", "z", "delta_bias")
 CONV_INPUTS = ("x", "weight", "bias")
 
@@ -99,14 +102,14 @@ def conv_backward(
     raise NotImplementedError("no kernel on this device")
 
 
-def run_scan(call: ScanCall) -> Tensor:
+def selective_scan(call: ScanCall) -> Tensor:
     """The registered operation on a checked call; states are kept only if a gradient will be asked for."""
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in call.tensors())
     result: Tensor = scan(*flat(call), keep)[0]
     return result
 
 
-def run_conv(call: ConvCall) -> Tensor:
+def causal_conv(call: ConvCall) -> Tensor:
     """The registered operation on a checked call."""
     result: Tensor = conv(call.x, call.weight, call.bias, call.read_order, call.lengths, call.steps)
     return result
@@ -127,6 +130,30 @@ def scan_call(*arguments: Any) -> ScanCall:
     return ScanCall(**{**values, "lengths": tuple(int(length) for length in values["lengths"])})
 
 
+def checked_scan(*arguments: Any) -> ScanCall:
+    """The call of these leading arguments of `scan`, its orders checked: a compiled graph comes here directly, and a
+    wrong index would read foreign memory.
+    """
+    call = scan_call(*arguments)
+    refuse_tangents("the selective scan", call.tensors())
+    for name, order, limit in (
+        ("read_order", call.read_order, call.u.shape[2]),
+        ("write_order", call.write_order, call.image_length),
+    ):
+        if order is not None:
+            check_order(name, order, call.u.device, limit)
+    return call
+
+
+def checked_conv(*arguments: Any) -> ConvCall:
+    """The same for the arguments of `conv`."""
+    x, weight, bias, read_order, lengths, steps = arguments
+    refuse_tangents("the causal convolution", (x, weight, bias))
+    if read_order is not None:
+        check_order("read_order", read_order, x.device, x.shape[1])
+    return ConvCall(x, weight, bias, read_order, tuple(int(length) for length in lengths), steps)
+
+
 def present(gradients: dict[str, Tensor | None], names: Sequence[str], like: Tensor) -> list[Tensor]:
     """Gradients in the order of `names` for a schema that knows no absent tensors."""
     found = (gradients[name] for name in names)
@@ -136,11 +163,11 @@ def present(gradients: dict[str, Tensor | None], names: Sequence[str], like: Ten
 @scan.register_fake
 def _scan_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
     call, keep = scan_call(*arguments[:15]), arguments[15]
+    refuse_tangents("the selective scan", call.tensors())
     u = call.u
     y = u.new_empty(u.shape[0], call.A.shape[0], call.image_length, u.shape[3])
-    double = any(tensor.dtype == torch.float64 for tensor in call.tensors())
     shape = saved_shapes[u.device.type](call) if keep else (0,)
-    return y, u.new_empty(shape, dtype=torch.float64 if double else torch.float32)
+    return y, u.new_empty(shape, dtype=call.compute_dtype)
 
 
 @scan_backward.register_fake
@@ -151,6 +178,7 @@ def _scan_backward_fake(dy: Tensor, saved: Tensor, *arguments: Any) -> list[Tens
 
 @conv.register_fake
 def _conv_fake(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> Tensor:
+    refuse_tangents("the causal convolution", (x, weight, bias))
     return x.new_empty(x.shape[0], weight.shape[0], steps, x.shape[2])
 
 
@@ -176,9 +204,13 @@ def _scan_autograd(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
         return (None,) * 16
     saved, *tensors = ctx.saved_tensors
     softplus, lengths, steps, image_length = ctx.settings
-    gradients = scan_backward(
-        dy, saved, *tensors[:9], softplus, tensors[9], tensors[10], lengths, steps, image_length
-    )
+    arguments = (*tensors[:9], softplus, *tensors[9:], lengths, steps, image_length)
+    if torch.is_grad_enabled():
+        return (
+            *differentiable(reference.selective_scan, scan_call(*arguments), tensors[:9], dy),
+            *(None,) * 7,
+        )
+    gradients = scan_backward(dy, saved, *arguments)
     found = [None if tensor is None else grad for tensor, grad in zip(tensors[:9], gradients, strict=True)]
     return (*found, *(None,) * 7)
 
@@ -190,6 +222,11 @@ def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _conv_autograd(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors  # gradient checkpointing lets them be read once only
+    if torch.is_grad_enabled():
+        lengths, steps = ctx.settings
+        x, weight, bias, read_order = tensors
+        call = ConvCall(x, weight, bias, read_order, tuple(lengths), steps)
+        return (*differentiable(reference.causal_conv, call, tensors[:3], dy), None, None, None)
     dx, dweight, dbias = conv_backward(dy, *tensors, *ctx.settings)
     return dx, dweight, None if tensors[2] is None else dbias, None, None, None
 

@@ -63,7 +63,7 @@ def scan_chunked(call: ScanCall, chunk: int = CHUNK) -> Tensor:
 def causal_conv(call: ConvCall) -> Tensor:
     """SiLU of the causal depthwise convolution along each order, by `width` shifted products."""
     with torch.autocast(call.x.device.type, enabled=False):
-        dtype = _compute_dtype(call.tensors())
+        dtype = call.compute_dtype
         directions, _, width = call.weight.shape
         x = call.x.to(dtype)[:, None].expand(-1, directions, -1, -1)
         lives = alive(call.lengths, call.steps, x.device)
@@ -92,7 +92,7 @@ def _prefix_scan(decay: Tensor, inflow: Tensor) -> tuple[Tensor, Tensor]:
 
 def _gathered(call: ScanCall) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """u, delta, B, C in scan order and compute dtype, all [batch, directions, steps, .]."""
-    dtype = _compute_dtype(call.tensors())
+    dtype = call.compute_dtype
     directions = call.A.shape[0]
     u = rows_in_order(call.u.to(dtype).expand(-1, directions, -1, -1), call.read_order)
     lives = alive(call.lengths, call.steps, u.device)
@@ -122,8 +122,3 @@ def _finished(call: ScanCall, scanned: Tensor, u: Tensor) -> Tensor:
         written = rows_to_image(lives[None], call.write_order, call.image_length)
         y = kept(y * F.silu(call.z.to(u.dtype))[:, None], written)
     return y.to(call.u.dtype)
-
-
-def _compute_dtype(tensors: list[Tensor]) -> torch.dtype:
-    """float64 if any tensor has it, else float32."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32

@@ -102,6 +102,7 @@ def evaluate_model(
         accelerator=accelerator,
         workers=workers,
         timed=True,
+        name=split,
     )
     return Evaluation(
         model=model,

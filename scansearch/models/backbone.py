@@ -31,7 +31,7 @@ def channel_norm(kind: str, dim: int) -> nn.Module:
 
 
 def check_rate(name: str, rate: float) -> float:
-    """``rate`` if it lies in [0, 1), else a InputError naming it."""
+    """``rate`` if it lies in [0, 1), else an InputError naming it."""
     if not 0.0 <= rate < 1.0:
         raise InputError(f"{name} {rate} must lie in [0, 1)")
     return float(rate)
@@ -139,6 +139,10 @@ class ScanBackbone(nn.Module):
     def directions(self) -> tuple[tuple[str, ...], ...]:
         """The scan directions of every layer."""
         return tuple(mixer.directions for mixer in self.mixers)
+
+    def mixer_grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Rows and columns of tokens that each mixer scans, for images of ``height`` x ``width`` pixels."""
+        raise NotImplementedError
 
     def get_classifier(self) -> nn.Module:
         return self.head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -205,6 +206,10 @@ class LocalVim(ScanBackbone):
             for index, (scale, width) in enumerate(zip(SCALES, WIDTHS, strict=True))
         ]
 
+    def mixer_grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        grid = (math.ceil(height / self.patch_size), math.ceil(width / self.patch_size))
+        return [grid] * len(self.layers)
+
     def _position_embedding(self, grid: tuple[int, int]) -> Tensor | None:
         table = self.pos_embed
         if table is None or grid == self.grid_size:
@@ -233,20 +238,15 @@ class LocalVim(ScanBackbone):
     def _tables(self, x: Tensor, grid: tuple[int, int]) -> Tables | None:
         if not self.rope:
             return None
-        tables = grid_rope(
+        return grid_rope(
             *grid,
             self.embed_dim,
             resize=self.rope_resize,
             trained=self.grid_size,
             device=x.device,
             dtype=x.dtype,
+            class_token=self.cls_token is not None,
         )
-        if self.cls_token is None:
-            return tables
-        middle = middle_position(grid[0] * grid[1])
-        cos, sin = (torch.cat([t[:middle], t[:1], t[middle:]]) for t in tables)
-        cos[middle], sin[middle] = 1.0, 0.0  # the class token has no place to be rotated to
-        return cos, sin
 
     def forward_features(self, x: Tensor, gates: Sequence[LayerGates] | None = None) -> Tensor:
         """Normalised tokens [batch, length, embed_dim] of the last layer."""

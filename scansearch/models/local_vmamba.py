@@ -182,12 +182,26 @@ class LocalVMamba(ScanBackbone):
             )
         return self.patch_embed(x)
 
-    def _stage_list(self) -> list[Stage]:
+    def stage_list(self) -> list[Stage]:
+        """The stages, typed."""
         return [stage for stage in self.stages if isinstance(stage, Stage)]
+
+    def stage_grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Rows and columns of tokens in each stage, for images of ``height`` x ``width`` pixels."""
+        rows, columns = height // self.patch_size, width // self.patch_size
+        grids = []
+        for _ in self.depths:
+            grids.append((rows, columns))
+            rows, columns = -(-rows // 2), -(-columns // 2)
+        return grids
+
+    def mixer_grids(self, height: int, width: int) -> list[tuple[int, int]]:
+        grids = zip(self.stage_grids(height, width), self.depths, strict=True)
+        return [grid for grid, depth in grids for _ in range(depth)]
 
     def _stages(self, x: Tensor, gates: Sequence[LayerGates | None]) -> Iterator[Tensor]:
         remaining = iter(gates)
-        for stage in self._stage_list():
+        for stage in self.stage_list():
             for block in stage.blocks:
                 x = self._run(block, x, next(remaining))
             yield x
@@ -244,7 +258,7 @@ class LocalVMamba(ScanBackbone):
 
     def _prune_layers(self, last: int) -> None:
         self.stages = self.stages[: last + 1]
-        self._stage_list()[-1].downsample = None
+        self.stage_list()[-1].downsample = None
         self.dims, self.depths = self.dims[: last + 1], self.depths[: last + 1]
         self.num_features = self.head_hidden_size = self.dims[-1]
         if not isinstance(self.norm, nn.Identity) and self.norm.normalized_shape != (self.dims[-1],):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -88,10 +88,8 @@ class DirectionalSSM(nn.Module):
         if gates.active == tuple(range(len(self.directions))):
             return self.directions, None
         names = tuple(self.directions[index] for index in gates.active)
-        active, device = gates.active, self.D.device
-        return names, constant(("branches", active, device), lambda: (torch.tensor(active, device=device),))[
-            0
-        ]
+        (index,) = constant(_branch_indices, *gates.active, self.D.device)
+        return names, index
 
     def split(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Low-rank time step, B and C from the projection of the tokens."""
@@ -119,6 +117,11 @@ class DirectionalSSM(nn.Module):
             low, high = math.log(1e-3), math.log(1e-1)
             step = torch.rand_like(self.dt_bias).mul_(high - low).add_(low).exp_().clamp_(min=1e-4)
             self.dt_bias.copy_(step + torch.log(-torch.expm1(-step)))
+
+
+def _branch_indices(*key: Any) -> tuple[Tensor]:
+    *active, device = key
+    return (torch.tensor(active, device=device),)
 
 
 def _pick(parameter: Tensor, index: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import index
 
 import numpy as np
 import torch
@@ -35,27 +36,16 @@ def order_table(
     return np.ascontiguousarray(orders, dtype=np.int32), lengths
 
 
-@torch.compiler.assume_constant_result
-def _lengths(
-    directions: tuple[str, ...], height: int, width: int, padding: Padding, class_token: bool
-) -> tuple[int, ...]:
-    return order_table(directions, height, width, padding, class_token)[1]
-
-
-@torch.compiler.assume_constant_result
-def _tensor(
+def _device_orders(
     directions: tuple[str, ...],
     height: int,
     width: int,
     padding: Padding,
     class_token: bool,
     device: torch.device,
-) -> Tensor:
-    def make() -> tuple[Tensor]:
-        orders = order_table(directions, height, width, padding, class_token)[0]
-        return (torch.from_numpy(orders).to(device),)
-
-    return constant(("orders", directions, height, width, padding, class_token, device), make)[0]
+) -> tuple[Tensor, tuple[int, ...]]:
+    orders, lengths = order_table(directions, height, width, padding, class_token)
+    return torch.from_numpy(orders).to(device), lengths
 
 
 def scan_orders(
@@ -68,5 +58,6 @@ def scan_orders(
     device: torch.device,
 ) -> tuple[Tensor, tuple[int, ...]]:
     """``order_table`` on ``device``; every grid is computed and copied once, and is a constant to a compiler."""
-    grid = (directions, height, width, padding, class_token)
-    return _tensor(*grid, device), _lengths(*grid)
+    # A grid is always a constant, also where a tracer makes its sides symbols.
+    grid = (index(height), index(width))
+    return constant(_device_orders, directions, *grid, padding, class_token, device)

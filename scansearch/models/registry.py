@@ -1,13 +1,13 @@
-"""The published models under their timm names; importing this module registers them."""
+"""What timm's entry points share: a model made from a family, its directions and timm's arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
+from timm.models import build_model_with_cfg
 from torch import nn
 
 from scansearch.directions import Layers
@@ -15,21 +15,8 @@ from scansearch.errors import InputError
 from scansearch.models.build import build_model
 from scansearch.models.published import PUBLISHED
 
-__all__: list[str] = []
-
-default_cfgs = generate_default_cfgs(
-    {
-        name: {
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
-            "license": "apache-2.0",
-            "description": published.summary,
-            "paper_name": "LocalMamba: Visual State Space Model with Windowed Selective Scan",
-            "paper_ids": "arXiv:2403.09338",
-        }
-        for name, published in PUBLISHED.items()
-    }
-)
+# What a default_cfg says of every model here.
+CONFIGURATION: dict[str, Any] = {"first_conv": "patch_embed.proj", "classifier": "head"}
 
 
 def genotype_layers(genotype: Any, name: str) -> Layers:
@@ -74,24 +61,3 @@ def create(name: str, family: str, layers: Layers, pretrained: bool, **arguments
     return build_model_with_cfg(
         make, name, pretrained, feature_cfg={"out_indices": indices, "feature_cls": "getter"}, **arguments
     )
-
-
-def _create(name: str, pretrained: bool, genotype: Any = None, **kwargs: Any) -> nn.Module:
-    published = PUBLISHED[name]
-    layers = published.layers if genotype is None else genotype_layers(genotype, name)
-    return create(name, published.family, layers, pretrained, **(published.arguments | kwargs))
-
-
-def _register(name: str) -> Callable[..., nn.Module]:
-    if is_model(name):
-        raise InputError(f"model name {name!r} is already registered with timm")
-
-    def entrypoint(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        return _create(name, pretrained, **kwargs)
-
-    entrypoint.__name__ = entrypoint.__qualname__ = name
-    entrypoint.__doc__ = f"{PUBLISHED[name].summary}; ``genotype`` replaces its directions."
-    return register_model(entrypoint)
-
-
-globals().update({name: _register(name) for name in PUBLISHED})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Literal
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scansearch.models.constants import constant
+from scansearch.models.orders import middle_position
 
 RopeResize = Literal["angles", "tables"]
 REFERENCE_GRID = 14
@@ -48,22 +50,37 @@ def grid_rope(
     trained: tuple[int, int],
     device: torch.device,
     dtype: torch.dtype,
+    class_token: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The tables of one grid, computed in float32 and kept.
+    """The tables of one grid, [tokens, dim // 2], computed in float32 and kept.
 
     ``resize`` says what happens on a grid other than ``trained``: "angles" interpolates the positions, so that the
-    result is still a rotation; "tables" resamples cosine and sine themselves, as the released code does.
+    result is still a rotation; "tables" resamples cosine and sine themselves, as the released code does. A middle
+    class token has no position: it is not rotated.
     """
-    target = (height, width)
+    target = (index(height), index(width))
     source = trained if resize == "tables" else target
+    return constant(_device_rope, *target, *source, dim, class_token, device, dtype)
 
-    def make() -> tuple[Tensor, Tensor]:
-        cos, sin = (table.to(device, dtype) for table in rope_tables(*source, dim))
-        if source == target:
-            return cos, sin
-        return resize_grid(cos, source, target), resize_grid(sin, source, target)
 
-    cos, sin = constant(("rope", target, source, dim, device, dtype), make)
+def _device_rope(
+    height: int,
+    width: int,
+    source_height: int,
+    source_width: int,
+    dim: int,
+    class_token: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    source, target = (source_height, source_width), (height, width)
+    cos, sin = (table.to(device, dtype) for table in rope_tables(*source, dim))
+    if source != target:
+        cos, sin = resize_grid(cos, source, target), resize_grid(sin, source, target)
+    if class_token:
+        middle = middle_position(height * width)
+        cos = torch.cat([cos[:middle], torch.ones_like(cos[:1]), cos[middle:]])
+        sin = torch.cat([sin[:middle], torch.zeros_like(sin[:1]), sin[middle:]])
     return cos, sin
 
 

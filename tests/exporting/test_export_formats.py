@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -134,22 +135,52 @@ def test_a_plain_checkpoint_gives_classes_and_channels(genotypes: dict[str, Path
     assert torch.equal(read.logits(source.images()), source.logits(source.images()))
 
 
+def imported(path: Path, name: str) -> ModuleType:
+    """The module in the file ``path``, known to Python as ``name``, as timm needs it."""
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    specification.loader.exec_module(module)
+    return module
+
+
 def test_timm_module_registers_the_model(genotypes: dict[str, Path], tmp_path: Path) -> None:
     run, source = trained(genotypes, "local_vmamba", tmp_path / "run")
     done = export(run, "timm", tmp_path / "my_vmamba.py")
     assert done.name == "my_vmamba"
-    specification = importlib.util.spec_from_file_location("my_vmamba_module", done.out)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["my_vmamba_module"] = module
-    specification.loader.exec_module(module)
+    imported(done.out, "my_vmamba_module")
     model = timm.create_model("my_vmamba").eval()
     model.load_state_dict(source.model.state_dict())
     assert torch.equal(model(source.images()), source.logits(source.images()))
     assert timm.create_model("my_vmamba", num_classes=9).head.out_features == 9
     with pytest.raises(InputError, match="already registered with timm"):
         export(run, "timm", tmp_path / "my_vmamba.py")
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["as first exported", "with today's imports"])
+def test_a_module_exported_earlier_still_registers_its_model(new: bool, tmp_path: Path) -> None:
+    """``exported_timm.py`` was written before the face of ``scansearch.models`` had what it imports."""
+    name = "exported_anew" if new else "exported_timm"
+    text = (Path(__file__).parent / "exported_timm.py").read_text(encoding="utf-8")
+    if new:
+        old = """from scansearch.models.families import CONFIGURATION
+from scansearch.models.registry import create
+"""
+        assert old in text
+        text = text.replace(old, "from scansearch.models import CONFIGURATION, create\n")
+        text = text.replace("exported_timm", name)
+    (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    module = imported(tmp_path / f"{name}.py", f"{name}_module")
+    model = timm.create_model(name).eval()
+    assert [list(names) for names in model.directions] == module.DIRECTIONS
+    assert model.default_cfg["input_size"] == (1, 28, 28)
+    assert model.default_cfg["classifier"] == "head"
+    expected = scansearch.models.build_model("local_vim", module.DIRECTIONS, **module.ARGUMENTS).eval()
+    expected.load_state_dict(model.state_dict())
+    images = torch.randn(2, 1, 28, 28)
+    assert torch.equal(model(images), expected(images))
 
 
 # --- programs ---

@@ -14,7 +14,7 @@ import torch
 from scansearch.errors import InputError
 from scansearch.exporting import export
 from scansearch.exporting.source import SourceOptions, load_source
-from scansearch.exporting.targets.standalone_file import mixer_grids, plain_arguments, standalone_text
+from scansearch.exporting.targets.standalone_file import plain_arguments, standalone_text
 from scansearch.records.genotype import Genotype
 
 FAMILIES = ("local_vim", "local_vmamba")
@@ -104,35 +104,6 @@ def test_file_is_tidy_and_holds_the_genotype_as_data(
         check = [ruff, "check", "--isolated", "--line-length=110", "--select=E,F,W,I,B,UP,SIM,C4", "model.py"]
         done = subprocess.run(check, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
-
-
-def test_grids_are_those_that_the_mixers_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    from scansearch.models import mixers
-
-    seen: list[tuple[int, int]] = []
-    original = mixers.scan_orders
-
-    def record(names, height, width, **rest):  # type: ignore[no-untyped-def]
-        seen.append((height, width))
-        return original(names, height, width, **rest)
-
-    monkeypatch.setattr(mixers, "scan_orders", record)
-    for family, model in (
-        ("local_vim", {"img_size": [13, 22], "patch_size": 4, "embed_dim": 8, "states": 1}),
-        (
-            "local_vmamba",
-            {"img_size": [21, 30], "patch_size": 2, "dims": [8, 8, 8], "depths": [1, 2, 1], "states": 1},
-        ),
-    ):
-        layers = [["h"]] * (2 if family == "local_vim" else 4)
-        genotype = Genotype.model_validate({"family": family, "layers": layers, "model": model})
-        network = genotype.build(num_classes=2)
-        from scansearch.exporting.source import Source
-
-        source = Source("x", genotype, network, {"num_classes": 2})  # type: ignore[arg-type]
-        seen.clear()
-        source.logits(source.images())
-        assert seen == mixer_grids(source)
 
 
 def test_what_has_no_form_outside_is_refused(genotypes: dict[str, Path], tmp_path: Path) -> None:

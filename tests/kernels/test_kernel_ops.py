@@ -60,14 +60,6 @@ def test_first_derivatives_are_right() -> None:
     )
 
 
-def test_a_second_derivative_of_the_kernel_is_refused() -> None:
-    arguments, _ = CASES["plain"].arguments()
-    u = arguments["u"].requires_grad_()
-    (first,) = torch.autograd.grad(selective_scan(**arguments, backend="cpu").sum(), u, create_graph=True)
-    with pytest.raises(RuntimeError):
-        torch.autograd.grad(first.sum(), u)
-
-
 def test_states_are_kept_only_for_a_backward() -> None:
     arguments, _ = CASES["plain"].arguments()
     call = ops.flat(check(**arguments))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from scansearch.directions import parse_direction
-from scansearch.models import LayerGates, LocalVim, LocalVMamba, build_model
+from scansearch.models import LayerGates, LocalVim, LocalVMamba, build_model, mixers
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.decay import decayed, weight_decay_groups
 from scansearch.models.orders import order_table
@@ -276,3 +276,28 @@ def test_the_class_token_is_one_more_index_in_the_middle(
     assert table[0, middle] == middle
     rest = [int(i) - (i > middle) for i in table[0] if i != middle]
     assert rest == plain[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("local_vim", {"patch_size": 4, "embed_dim": 8}),
+        ("local_vmamba", {"patch_size": 2, "dims": [8, 8, 8], "depths": [1, 2, 1]}),
+    ],
+)
+def test_mixer_grids_are_those_that_the_mixers_see(
+    family: str, sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    original = mixers.scan_orders
+
+    def record(names: Any, height: int, width: int, **rest: Any) -> Any:
+        seen.append((height, width))
+        return original(names, height, width, **rest)
+
+    monkeypatch.setattr(mixers, "scan_orders", record)
+    model = build_model(family, [["h"]] * (2 if family == "local_vim" else 4), states=1, **sizes)
+    for height, width in ((21, 30), (13, 22), (16, 8)):
+        seen.clear()
+        model(torch.randn(1, 3, height, width))
+        assert model.mixer_grids(height, width) == seen

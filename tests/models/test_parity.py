@@ -183,7 +183,7 @@ def recorded(model: ScanBackbone) -> Iterator[dict[str, Tensor]]:
         for index, layer in enumerate(model.layers):
             watch(layer, f"block/{index}/hidden", f"block/{index}/residual")
     elif isinstance(model, LocalVMamba):
-        for stage_index, stage in enumerate(model._stage_list()):
+        for stage_index, stage in enumerate(model.stage_list()):
             for index, block in enumerate(stage.blocks):
                 watch(block, f"block/{stage_index}.{index}")
             if stage.downsample is not None:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.models import build_model_with_cfg, group_parameters
+from timm.models import group_parameters
 from timm.optim import param_groups_weight_decay
 
 import scansearch.models
-from scansearch.models import registry
+from scansearch.models import localmamba
+from scansearch.models.build import FAMILIES
 from scansearch.models.published import CANDIDATES, PUBLISHED
 
 NAMES = pytest.mark.parametrize("name", PUBLISHED)
@@ -228,7 +229,7 @@ def test_a_genotype_may_be_the_path_of_its_file(tmp_path: Any) -> None:
 
 def test_a_taken_name_is_refused() -> None:
     with pytest.raises(ValueError, match="already registered"):
-        registry._register("localvim_tiny")
+        localmamba.register_name("localvim_tiny", localmamba.published_model, "")
     assert set(PUBLISHED) <= set(timm.list_models())
     assert scansearch.models.LayerGates
 
@@ -236,5 +237,5 @@ def test_a_taken_name_is_refused() -> None:
 def test_entry_points_are_importable_from_their_module() -> None:
     """timm and pickle look an entry point up by module and name."""
     for name in PUBLISHED:
-        assert getattr(registry, name) is timm.model_entrypoint(name)
-    assert build_model_with_cfg is registry.build_model_with_cfg
+        assert getattr(localmamba, name) is timm.model_entrypoint(name)
+    assert set(timm.list_models(module="localmamba")) == {*PUBLISHED, *FAMILIES}

@@ -91,15 +91,20 @@ def variants(launches: Iterable[Launch]) -> list[Launch]:
     return list(unique.values())
 
 
+def build(launch: Launch, arch: int = 90) -> Any:
+    """Triton's compiled kernel for sm_`arch`, whose `asm` has every stage; needs no GPU. Not inside the interpreter."""
+    source = ASTSource(launch.kernel, *signature(launch))
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.options)
+
+
 def compile_variant(launch: Launch, arch: int = 90) -> Compiled:
     """Compile for sm_`arch` and ask ptxas; needs no GPU. Not inside Triton's interpreter.
 
     Raises RuntimeError if ptxas reports no resources.
     """
     began = time.perf_counter()
-    types, constants, attributes = signature(launch)
-    source = ASTSource(launch.kernel, types, constants, attributes)
-    compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.options)
+    types, constants, _ = signature(launch)
+    compiled = build(launch, arch)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(compiled.asm["ptx"])
@@ -121,6 +126,8 @@ def compile_variant(launch: Launch, arch: int = 90) -> Compiled:
         for name, value in constants.items()
     }
     shown |= {name: kind for name, kind in types.items() if kind.startswith("*")}
+    if launch.registers is not None:
+        shown["maxnreg"] = launch.registers
     return Compiled(
         kernel=launch.kernel.__name__,
         variant=shown,

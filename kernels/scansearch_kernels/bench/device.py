@@ -8,6 +8,7 @@ gets no time.
 import argparse
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,10 +19,16 @@ from scansearch_kernels import available_backends, selective_scan
 from scansearch_kernels.bench import rates as device_rates
 from scansearch_kernels.bench.merge import merge_times
 from scansearch_kernels.bench.published_sizes import PUBLISHED_SIZES, LayerSize
-from scansearch_kernels.bench.timing import milliseconds
+from scansearch_kernels.bench.timing import host_milliseconds, milliseconds
+from scansearch_kernels.calls import check_scan
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 TOLERANCE = {torch.bfloat16: 3e-2, torch.float16: 5e-3, torch.float32: 1e-4}
+ABSENT: dict[str, Any] = dict.fromkeys(
+    ("D", "z", "delta_bias", "read_order", "write_order", "lengths", "image_length")
+)
+ABSENT["delta_softplus"] = True
+QUEUED = 4  # calls between two events: a single one would measure the host that comes before it
 OPPONENTS = ("mamba_ssm", "reference")
 
 
@@ -98,14 +105,34 @@ def times_of(
         torch.autograd.grad(run(arguments, backend), learned, dy)
 
     found = {
-        "forward_ms": milliseconds(forward, device, repeats),
-        "both_ms": milliseconds(both, device, repeats),
+        "forward_ms": milliseconds(forward, device, repeats, queued=QUEUED),
+        "both_ms": milliseconds(both, device, repeats, queued=QUEUED),
+        "forward_host_ms": host_milliseconds(forward, device, repeats),
+        "both_host_ms": host_milliseconds(both, device, repeats),
     }
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         both()
         found["peak_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return found
+
+
+def kernel_times(
+    size: LayerSize, batch: int, dtype: torch.dtype, device: str, kind: str, repeats: int
+) -> dict[str, float]:
+    """Milliseconds of the bare launches of forward (as in training) and backward: no planning, no other kernel."""
+    from scansearch_kernels.gpu import plan
+    from scansearch_kernels.gpu.launch import run_all
+
+    arguments, _ = arguments_of(size, batch, dtype, device, kind)
+    with torch.no_grad():
+        call = check_scan(**(ABSENT | arguments))
+        forward, y, saved = plan.plan_forward(call, True)
+        assert saved is not None
+        found = {"forward_kernels_ms": milliseconds(lambda: run_all(forward), device, repeats)}
+        backward, _, _ = plan.plan_backward(call, saved, torch.randn_like(y))
+        found["backward_kernels_ms"] = milliseconds(lambda: run_all(backward), device, repeats)
     return found
 
 
@@ -136,41 +163,75 @@ def bench(
     quick: bool = False,
     opponents: Sequence[str] = OPPONENTS,
     tell: Callable[[str], None] = lambda line: None,
+    seconds: float | None = None,
+    observe: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> dict[str, Any]:
-    """The whole benchmark as plain values: {"device", "rates", "sizes": [one dict each]}.
+    """The whole benchmark as plain values: {"device", "torch", "rates", "sizes": [one dict each], "left_out": names}.
 
-    `reference` is timed at `baseline_batch` images and scaled: it keeps every state. `tell` hears of progress.
+    `reference` is timed at `baseline_batch` images and scaled: it keeps every state. `tell` hears a line and `observe`
+    a row as soon as a size is done. A size whose measurement raises gets a row with `error`; no size is begun after
+    `seconds`, and those not begun are named in `left_out`.
     """
+    began = time.monotonic()
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     measured = device_rates.rates(device, quick)
     rows: list[dict[str, Any]] = []
+    left_out: list[str] = []
     for size in sizes:
+        if seconds is not None and time.monotonic() - began > seconds:
+            left_out.append(size.name)
+            continue
         row: dict[str, Any] = {"size": size.name, "batch": batch, "dtype": str(dtype).removeprefix("torch.")}
-        row |= floors(size, batch, dtype, measured)
-        row["worst_error"] = worst_error(size, dtype, device, "w7", None)
-        row["correct"] = bool(row["worst_error"] <= TOLERANCE[dtype])  # a NaN is not
-        if row["correct"]:
-            row |= times_of(size, batch, dtype, device, "h", None, repeats)
-            row["w7_both_ms"] = times_of(size, batch, dtype, device, "w7", None, repeats)["both_ms"]
-            row["forward_over_floor"] = row["forward_ms"] / row["forward_floor_ms"]
-            row["both_over_floor"] = row["both_ms"] / row["both_floor_ms"]
-            row["w7_over_h"] = row["w7_both_ms"] / row["both_ms"]
-            for opponent in opponents:
-                if opponent not in available_backends():
-                    continue
-                images = baseline_batch if opponent == "reference" else batch
-                theirs = times_of(size, images, dtype, device, "h", opponent, max(3, repeats // 4))
-                scaled = {key: value * batch / images for key, value in theirs.items()}
-                row |= {f"{opponent}_{key}": value for key, value in scaled.items()}
-                row[f"times_faster_than_{opponent}"] = scaled["both_ms"] / row["both_ms"]
-        row |= merge_times(size, batch, dtype, device, measured["bytes"], TOLERANCE[dtype], repeats)
+        try:
+            _measure(row, size, batch, dtype, device, repeats, baseline_batch, opponents, measured)
+        except (RuntimeError, ValueError) as error:  # out of memory, say; the sizes before and after stay
+            row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
         rows.append(row)
         tell(line(row))
-    return {"device": name, "torch": torch.__version__, "rates": measured, "sizes": rows}
+        observe(row)
+    return {
+        "device": name, "torch": torch.__version__, "rates": measured, "sizes": rows, "left_out": left_out,
+    }  # fmt: skip
+
+
+def _measure(
+    row: dict[str, Any],
+    size: LayerSize,
+    batch: int,
+    dtype: torch.dtype,
+    device: str,
+    repeats: int,
+    baseline_batch: int,
+    opponents: Sequence[str],
+    rates: dict[str, float],
+) -> None:
+    """Fill in one size's row, the most telling figures first."""
+    row |= floors(size, batch, dtype, rates)
+    row["worst_error"] = worst_error(size, dtype, device, "w7", None)
+    row["correct"] = bool(row["worst_error"] <= TOLERANCE[dtype])  # a NaN is not
+    if row["correct"]:
+        row |= times_of(size, batch, dtype, device, "h", None, repeats)
+        if device.startswith("cuda"):
+            row |= kernel_times(size, batch, dtype, device, "h", repeats)
+        row["w7_both_ms"] = times_of(size, batch, dtype, device, "w7", None, repeats)["both_ms"]
+        row["forward_over_floor"] = row["forward_ms"] / row["forward_floor_ms"]
+        row["both_over_floor"] = row["both_ms"] / row["both_floor_ms"]
+        row["w7_over_h"] = row["w7_both_ms"] / row["both_ms"]
+        for opponent in opponents:
+            if opponent not in available_backends():
+                continue
+            images = baseline_batch if opponent == "reference" else batch
+            theirs = times_of(size, images, dtype, device, "h", opponent, max(3, repeats // 4))
+            scaled = {key: value * batch / images for key, value in theirs.items()}
+            row |= {f"{opponent}_{key}": value for key, value in scaled.items()}
+            row[f"times_faster_than_{opponent}"] = scaled["both_ms"] / row["both_ms"]
+    row |= merge_times(size, batch, dtype, device, rates["bytes"], TOLERANCE[dtype], repeats)
 
 
 def line(row: dict[str, Any]) -> str:
     """One size in one line."""
+    if "error" in row:
+        return f"{row['size']:28} FAILED: {row['error']}"
     if not row["correct"]:
         return f"{row['size']:28} WRONG: off by {row['worst_error']:.1e}, not timed"
     text = (
@@ -196,13 +257,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     parser.add_argument("--only", default="", help="sizes whose name contains this")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.add_argument("--seconds", type=float, help="begin no size after this time")
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON object per size as it is done, then the rest"
+    )
     options = parser.parse_args(arguments)
     sizes = [size for size in PUBLISHED_SIZES if options.only in size.name]
     if not sizes:
         parser.error(f"--only must match one of {', '.join(size.name for size in PUBLISHED_SIZES)}")
-    tell = (lambda text: None) if options.json else print
-    found = bench(options.device, options.batch, DTYPES[options.dtype], sizes, options.repeats, tell=tell)
+    found = bench(
+        options.device,
+        options.batch,
+        DTYPES[options.dtype],
+        sizes,
+        options.repeats,
+        tell=(lambda text: None) if options.json else lambda text: print(text, flush=True),
+        seconds=options.seconds,
+        observe=(lambda row: print(json.dumps(row), flush=True)) if options.json else lambda row: None,
+    )
     if options.json:
-        print(json.dumps(found, indent=1))
-    return 0
+        print(json.dumps({key: value for key, value in found.items() if key != "sizes"}), flush=True)
+    elif found["left_out"]:
+        print(f"not measured, out of time: {', '.join(found['left_out'])}")
+    return int(any("error" in row or not row["correct"] for row in found["sizes"]))

@@ -2,7 +2,7 @@
 
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,12 @@ class Launch:
                 self.kernel[(self.programs,)](**self.arguments, **self.constants, **self.options)
 
 
+def run_all(launches: Iterable[Launch]) -> None:
+    """Launch one after the other."""
+    for launch in launches:
+        launch.run()
+
+
 def addressable(tensor: Tensor) -> Tensor:
     """The tensor itself (any slice, any expanded axis), or a copy where the kernels could not address it.
 
@@ -75,11 +81,6 @@ def check_extent(rows: int, dim: int) -> None:
     """Raise ValueError if one image's rows span too much for the kernels' 32-bit offsets."""
     if rows * dim >= LIMIT:
         raise ValueError(f"rows x dim must be below {LIMIT} on the GPU, got {rows} x {dim}")
-
-
-def compute_dtype(tensors: list[Tensor]) -> torch.dtype:
-    """float64 if any tensor has it, else float32."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 def triton_dtype(dtype: torch.dtype) -> Any:

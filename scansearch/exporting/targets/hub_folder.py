@@ -17,7 +17,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from scansearch.costing.flops import model_costs
 from scansearch.exporting.check import compare, publish_folder, staging
 from scansearch.exporting.source import Source
-from scansearch.models.families import CONFIGURATION
+from scansearch.models import CONFIGURATION
 from scansearch.records.weights import save_weights
 from scansearch.text import human
 

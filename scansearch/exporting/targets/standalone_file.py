@@ -81,28 +81,13 @@ def plain_arguments(source: Source) -> dict[str, Any]:
 def order_tables(source: Source) -> dict[tuple[str, int, int], list[int]]:
     """Orders of all directions that the template cannot compute, on the model's own grids."""
     tables = {}
-    for mixer, (height, width) in zip(source.model.mixers, mixer_grids(source), strict=True):
+    grids = source.model.mixer_grids(*source.image_size)
+    for mixer, (height, width) in zip(source.model.mixers, grids, strict=True):
         for name in mixer.directions:
             base = name.removesuffix("_flip")
             if not _COMPUTED.fullmatch(base):
                 tables[base, height, width] = parse_direction(base).order(height, width, "zero").tolist()
     return tables
-
-
-def mixer_grids(source: Source) -> list[tuple[int, int]]:
-    """Height and width, in tokens, of the grid that each mixer scans at the model's image size."""
-    height, width = source.image_size
-    arguments = source.all_arguments
-    if source.genotype.family == "local_vim":
-        patch = arguments.get("patch_size", 16)
-        return [(-(-height // patch), -(-width // patch))] * len(source.genotype.layers)
-    patch = arguments.get("patch_size", 4)
-    rows, columns = height // patch, width // patch
-    grids = []
-    for depth in arguments.get("depths", (2, 2, 9, 2)):
-        grids += [(rows, columns)] * depth
-        rows, columns = -(-rows // 2), -(-columns // 2)
-    return grids
 
 
 def standalone_text(source: Source) -> str:

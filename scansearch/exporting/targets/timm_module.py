@@ -21,8 +21,7 @@ Genotype {hash} of family {family}, exported by scansearch. Weights are not part
 
 from timm.models import generate_default_cfgs, register_model
 
-from scansearch.models.families import CONFIGURATION
-from scansearch.models.registry import create
+from scansearch.models import CONFIGURATION, create
 
 DIRECTIONS = {directions}
 
