@@ -14,6 +14,7 @@ from typing import Any
 from numba import njit
 
 from scansearch_kernels.cpu import layout as field
+from scansearch_kernels.cpu.channel_sums import add_totals, low_rank
 from scansearch_kernels.cpu.rows import (
     INT8,
     INT64,
@@ -44,7 +45,6 @@ from scansearch_kernels.cpu.vectors import (
     prefetch,
     spread,
     store,
-    totals,
     vload,
     vstore,
 )
@@ -279,7 +279,7 @@ def _one_direction(
                         offset(deltas, here), offset(inflows, here), offset(outer, here), offset(results, here), tape,
                         A0, A1, h0, h1, addresses, n, steps, gated, grows, one,
                     )  # fmt: skip
-                    _add_totals(
+                    add_totals(
                         offset(tape, 4 * CHUNK * lanes), offset(sums, (even + n) * CHUNK), 2, left, one
                     )
                     reverse_two(
@@ -287,13 +287,13 @@ def _one_direction(
                         offset(into_decay, here), tape, A0, A1, back, offset(back, TILE * even * lanes),
                         addresses, n, steps, one,
                     )  # fmt: skip
-                    _add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, n * CHUNK), 2, left, one)
+                    add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, n * CHUNK), 2, left, one)
                 else:
                     again_one(
                         offset(deltas, here), offset(inflows, here), offset(outer, here), offset(results, here), tape,
                         A0, h0, addresses, n, steps, gated, grows, one,
                     )  # fmt: skip
-                    _add_totals(
+                    add_totals(
                         offset(tape, 4 * CHUNK * lanes), offset(sums, (even + n) * CHUNK), 1, left, one
                     )
                     reverse_one(
@@ -301,7 +301,7 @@ def _one_direction(
                         offset(into_decay, here), tape, A0, back, offset(back, TILE * even * lanes),
                         addresses, n, steps, one,
                     )  # fmt: skip
-                    _add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, n * CHUNK), 1, left, one)
+                    add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, n * CHUNK), 1, left, one)
 
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
@@ -343,7 +343,7 @@ def _one_direction(
         for r in range(rank):
             fill(sums, CHUNK // lanes, one)
             for v in range(vectors):
-                _low_rank(
+                low_rank(
                     offset(slopes, v * CHUNK * lanes), offset(weight, r * padded + v * lanes),
                     offset(dweight, r * padded + v * lanes), addresses, r, tape, sums, steps, count - v * lanes, one,
                 )  # fmt: skip
@@ -357,51 +357,6 @@ def _one_direction(
         for n in range(states):
             spot = offset(target, n * padded + v * lanes)
             vstore(spot, 0, vload(spot, 0) + vload(dA, (v * even + n) * lanes))
-
-
-@njit(forceinline=True)
-def _low_rank(
-    changes: Any,
-    weight: Any,
-    dweight: Any,
-    addresses: Any,
-    r: int,
-    tape: Any,
-    sums: Any,
-    steps: int,
-    count: int,
-    one: Any,
-) -> None:
-    """Pass the gradient of delta before softplus on to one rank: of its weights, and summed over the channels."""
-    lanes = lane_count(one)
-    factor, gathered = vload(weight, 0), vload(dweight, 0)
-    for t in range(steps):
-        change = vload(changes, t * lanes)
-        gathered = gathered + change * load(pointer(load(addresses, t), one), r)
-        vstore(tape, t * lanes, change * factor)
-    vstore(dweight, 0, gathered)
-    _add_totals(tape, sums, 1, count, one)
-
-
-@njit(forceinline=True)
-def _add_totals(products: Any, sums: Any, chunks: int, count: int, one: Any) -> None:
-    """Sum products over the first `count` channels; add them to sums, step by step, for as many chunks of steps."""
-    lanes = lane_count(one)
-    if count < lanes:  # a channel that is only there to fill a vector has 0 times infinity in it
-        _clear_ragged(products, chunks * CHUNK, count, one)
-    for block in range(chunks * CHUNK // lanes):
-        vstore(
-            sums, block * lanes, vload(sums, block * lanes) + totals(offset(products, block * lanes * lanes))
-        )
-
-
-@njit
-def _clear_ragged(products: Any, vectors: int, count: int, one: Any) -> None:
-    """Zero the lanes from `count` on."""
-    lanes = lane_count(one)
-    for index in range(vectors):
-        for lane in range(count, lanes):
-            store(products, index * lanes + lane, one - one)
 
 
 @njit(forceinline=True)
