@@ -5,7 +5,6 @@ derivatives or transformations of torch.func are asked for, and for a compiler, 
 """
 
 import importlib
-from collections.abc import Sequence
 from typing import Any
 
 import torch
