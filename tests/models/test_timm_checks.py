@@ -97,10 +97,11 @@ def test_every_way_to_feature_maps(name: str) -> None:
 @pytest.mark.parametrize("name", ["localvim_tiny", "localvmamba_tiny"])
 def test_sizes_devices_types_and_pooling(name: str) -> None:
     x = torch.randn(1, 3, 96, 64)
-    model = small(name).eval()
+    # With "tables" the model then has a rotation of its own for the size, instead of a resampled one.
+    model = small(name, **({"rope_resize": "angles"} if family(name) == "local_vim" else {})).eval()
     before = model(x)
     model.set_input_size((96, 64))
-    torch.testing.assert_close(model(x), before, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(model(x), before)
     with pytest.raises(ValueError, match="patch_size 3"):
         model.set_input_size(patch_size=3)
     assert next(small(name, device="meta").parameters()).is_meta
