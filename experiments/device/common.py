@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scansearch_kernels.gpu.launch import interpreted
 
 OUT = Path(os.environ.get("DEVICE_OUT", "device-results"))
-DRY = os.environ.get("TRITON_INTERPRET") == "1"  # no GPU: Triton's interpreter and tiny sizes
+DRY = interpreted()  # no GPU: Triton's interpreter and tiny sizes
 DEVICE = "cpu" if DRY else "cuda"
 LIMIT = float(os.environ.get("DEVICE_STEP_SECONDS", "120"))
 _BEGAN = time.monotonic()

@@ -1,9 +1,12 @@
-"""A pytest plugin that prints each failure at once, so that a run that is cut off has told what it found."""
+"""A pytest plugin that writes each failure down at once, so that a run that is cut off has told what it found."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """Called for each phase of each test."""
+    """Called for each phase of each test; appends to `failures.txt` among the results."""
     if report.failed:
-        print(f"\nFAILED {report.nodeid}\n{report.longreprtext[-1500:]}", flush=True)
+        with (Path(os.environ.get("DEVICE_OUT", ".")) / "failures.txt").open("a") as file:
+            file.write(f"FAILED {report.nodeid}\n{report.longreprtext[-1500:]}\n")

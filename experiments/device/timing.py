@@ -27,9 +27,10 @@ FORWARD = {
 BACKWARD = {
     "255 registers": Tuning(backward_registers=255),
     "168 registers": Tuning(backward_registers=168),
-    "255 registers, B and C in place": Tuning(backward_registers=255, ahead=False),
+    "255 registers, B and C ahead": Tuning(backward_registers=255, ahead=True, again=4),
+    "255 registers, B and C in place": Tuning(backward_registers=255, ahead=False, again=4),
+    "255 registers, B and C in place, groups of 2": Tuning(backward_registers=255, ahead=False, again=2),
     "255 registers, two states at a time": Tuning(backward_registers=255, unroll=2),
-    "255 registers, groups of 2": Tuning(backward_registers=255, again=2),
 }
 
 

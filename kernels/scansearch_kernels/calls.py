@@ -1,11 +1,18 @@
 """What a call must look like: one clear line for every way it can be wrong."""
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+EPSILON = 1e-5  # of the LayerNorms in the merge of branches
+
+
+def compute_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """float64 if any tensor has it, else float32."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,11 @@ class ScanCall:
         )
         return [tensor for tensor in maybe if tensor is not None]
 
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Of states and arithmetic: float64 if any tensor has it, else float32."""
+        return compute_dtype(self.tensors())
+
 
 @dataclass(frozen=True)
 class ConvCall:
@@ -62,6 +74,11 @@ class ConvCall:
     def tensors(self) -> list[Tensor]:
         """The floating-point tensors that are present."""
         return [tensor for tensor in (self.x, self.weight, self.bias) if tensor is not None]
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Of the arithmetic: float64 if any tensor has it, else float32."""
+        return compute_dtype(self.tensors())
 
 
 def check_scan(
@@ -92,7 +109,7 @@ def check_scan(
     if shared not in (1, directions):
         raise ValueError(f"u must have 1 or {directions} directions (as A has), got {_shape(u)}")
     weight = None
-    if isinstance(delta, tuple | list):
+    if isinstance(delta, (tuple, list)):  # torch 2.9 cannot trace a union of types
         if len(delta) != 2:
             raise ValueError(f"delta must be a tensor or a pair (delta_low, weight), got {len(delta)} items")
         delta, weight = delta

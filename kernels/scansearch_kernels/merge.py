@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from scansearch_kernels import backends
+from scansearch_kernels.calls import EPSILON
 from scansearch_kernels.transforms import differentiable, refuse_tangents, transformed
-
-EPSILON = 1e-5
 
 # By backend: a module with means_forward, means_backward, sum_forward and sum_backward, and `serves`, which says
 # whether it has kernels for these tensors.
@@ -189,6 +188,9 @@ def _sum_autograd(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     if torch.is_grad_enabled():
         return tuple(differentiable(lambda inputs: branch_sum_plain(*inputs), tensors, tensors, dout))
+    y, channel, gates = tensors
+    if channel is None and gates is None:  # of a plain sum it is a view, which no operation may return
+        return dout.unsqueeze(1).expand_as(y), None, None
     gradients = fused_sum_backward(*tensors, dout)
     return tuple(
         None if tensor is None else gradient for tensor, gradient in zip(tensors, gradients, strict=True)

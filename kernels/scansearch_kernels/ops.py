@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from scansearch_kernels import reference
-from scansearch_kernels.calls import ConvCall, ScanCall
+from scansearch_kernels.calls import ConvCall, ScanCall, check_order
 from scansearch_kernels.transforms import differentiable, refuse_tangents
 
 # Of the states kept for the backward, by device; on `meta` nobody looks at them.
@@ -132,6 +132,30 @@ def scan_call(*arguments: Any) -> ScanCall:
     return ScanCall(**{**values, "lengths": tuple(int(length) for length in values["lengths"])})
 
 
+def checked_scan(*arguments: Any) -> ScanCall:
+    """The call of these leading arguments of `scan`, its orders checked: a compiled graph comes here directly, and a
+    wrong index would read foreign memory.
+    """
+    call = scan_call(*arguments)
+    refuse_tangents("the selective scan", call.tensors())
+    for name, order, limit in (
+        ("read_order", call.read_order, call.u.shape[2]),
+        ("write_order", call.write_order, call.image_length),
+    ):
+        if order is not None:
+            check_order(name, order, call.u.device, limit)
+    return call
+
+
+def checked_conv(*arguments: Any) -> ConvCall:
+    """The same for the arguments of `conv`."""
+    x, weight, bias, read_order, lengths, steps = arguments
+    refuse_tangents("the causal convolution", (x, weight, bias))
+    if read_order is not None:
+        check_order("read_order", read_order, x.device, x.shape[1])
+    return ConvCall(x, weight, bias, read_order, tuple(int(length) for length in lengths), steps)
+
+
 def present(gradients: dict[str, Tensor | None], names: Sequence[str], like: Tensor) -> list[Tensor]:
     """Gradients in the order of `names` for a schema that knows no absent tensors."""
     found = (gradients[name] for name in names)
@@ -144,9 +168,8 @@ def _scan_fake(*arguments: Any) -> tuple[Tensor, Tensor]:
     refuse_tangents("the selective scan", call.tensors())
     u = call.u
     y = u.new_empty(u.shape[0], call.A.shape[0], call.image_length, u.shape[3])
-    double = any(tensor.dtype == torch.float64 for tensor in call.tensors())
     shape = saved_shapes[u.device.type](call) if keep else (0,)
-    return y, u.new_empty(shape, dtype=torch.float64 if double else torch.float32)
+    return y, u.new_empty(shape, dtype=call.compute_dtype)
 
 
 @scan_backward.register_fake
@@ -203,7 +226,8 @@ def _conv_autograd(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors  # gradient checkpointing lets them be read once only
     if torch.is_grad_enabled():
         lengths, steps = ctx.settings
-        call = ConvCall(*tensors, tuple(lengths), steps)
+        x, weight, bias, read_order = tensors
+        call = ConvCall(x, weight, bias, read_order, tuple(lengths), steps)
         return (*differentiable(reference.causal_conv, call, tensors[:3], dy), None, None, None)
     dx, dweight, dbias = conv_backward(dy, *tensors, *ctx.settings)
     return dx, dweight, None if tensors[2] is None else dbias, None, None, None

@@ -61,7 +61,7 @@ def scan_chunked(call: ScanCall, chunk: int = CHUNK) -> Tensor:
 def causal_conv(call: ConvCall) -> Tensor:
     """SiLU of the causal depthwise convolution along each order, by `width` shifted products."""
     with torch.autocast(call.x.device.type, enabled=False):
-        dtype = _compute_dtype(call.tensors())
+        dtype = call.compute_dtype
         directions, _, width = call.weight.shape
         x = call.x.to(dtype)[:, None].expand(-1, directions, -1, -1)
         x = F.pad(rows_in_order(x, call.read_order), (0, 0, width - 1, 0))
@@ -89,7 +89,7 @@ def _prefix_scan(decay: Tensor, inflow: Tensor) -> tuple[Tensor, Tensor]:
 
 def _gathered(call: ScanCall) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """u, delta, B, C in scan order and compute dtype, all [batch, directions, steps, .]."""
-    dtype = _compute_dtype(call.tensors())
+    dtype = call.compute_dtype
     directions = call.A.shape[0]
     u = rows_in_order(call.u.to(dtype).expand(-1, directions, -1, -1), call.read_order)
     delta = call.delta.to(dtype)
@@ -113,8 +113,3 @@ def _finished(call: ScanCall, scanned: Tensor, u: Tensor) -> Tensor:
     if call.z is not None:
         y = y * F.silu(call.z.to(u.dtype))[:, None]
     return y.to(call.u.dtype)
-
-
-def _compute_dtype(tensors: list[Tensor]) -> torch.dtype:
-    """float64 if any tensor has it, else float32."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32

@@ -31,7 +31,7 @@ SCAN_FLOPS_PER_STATE = 9
 
 
 @dataclass(frozen=True)
-class Place:
+class MixerSite:
     """A mixer, the grid of tokens that it sees, and whether a class token joins them."""
 
     mixer: DirectionalSSM
@@ -52,10 +52,10 @@ class Place:
         return len(order) + self.extra
 
 
-def places(model: ScanBackbone, height: int, width: int) -> list[Place]:
+def mixer_sites(model: ScanBackbone, height: int, width: int) -> list[MixerSite]:
     """Every mixer with its grid, for images of ``height`` x ``width`` pixels."""
     grids = model.mixer_grids(height, width)
-    return [Place(mixer, *grid) for mixer, grid in zip(model.mixers, grids, strict=True)]
+    return [MixerSite(mixer, *grid) for mixer, grid in zip(model.mixers, grids, strict=True)]
 
 
 def _linear(layer: object, tokens: int) -> int:
@@ -71,28 +71,28 @@ def _attention(attention: BranchAttention | None, tokens: int) -> int:
     return once + _linear(attention.local_reduce, tokens) + _linear(attention.spatial_select, tokens)
 
 
-def direction_flops(place: Place, direction: str) -> int:
+def direction_flops(site: MixerSite, direction: str) -> int:
     """FLOPs (``full``) that one direction adds to a layer."""
-    mixer, steps = place.mixer, place.steps(direction)
+    mixer, steps = site.mixer, site.steps(direction)
     projected = mixer.dim * (mixer.dt_rank + 2 * mixer.states)
     per_step = SCAN_FLOPS_PER_STATE * mixer.states + 2 * mixer.dt_rank + 2
-    flops = 2 * _attention(mixer.merge.attention, place.tokens)
+    flops = 2 * _attention(mixer.merge.attention, site.tokens)
     if isinstance(mixer, LocalVimMixer):  # projects every step, gates inside the scan, convolves in order
         flops += 2 * steps * projected
         per_step += 1 + 2 * mixer.conv_weight.shape[-1] + 2
     else:
-        flops += 2 * place.tokens * projected
+        flops += 2 * site.tokens * projected
     return flops + steps * mixer.dim * per_step
 
 
 def _fixed_macs(model: ScanBackbone, height: int, width: int) -> int:
     """Multiply-adds of everything that does not depend on the directions."""
     macs = _linear(model.head, 1)
-    for place in places(model, height, width):
-        macs += _linear(place.mixer.in_proj, place.tokens) + _linear(place.mixer.out_proj, place.tokens)
-        if isinstance(place.mixer, LocalVMambaMixer):
-            macs += place.tokens * place.mixer.conv2d.weight.numel()
-    first = places(model, height, width)[0]
+    for site in mixer_sites(model, height, width):
+        macs += _linear(site.mixer.in_proj, site.tokens) + _linear(site.mixer.out_proj, site.tokens)
+        if isinstance(site.mixer, LocalVMambaMixer):
+            macs += site.tokens * site.mixer.conv2d.weight.numel()
+    first = mixer_sites(model, height, width)[0]
     macs += first.height * first.width * model.get_parameter("patch_embed.proj.weight").numel()
     if isinstance(model, LocalVMamba):
         grids = model.stage_grids(height, width)[1:]
@@ -108,9 +108,9 @@ def full_flops(model: ScanBackbone, height: int, width: int) -> int:
     that pad the shorter ones, which this count leaves out to stay additive.
     """
     layers = (
-        direction_flops(place, name)
-        for place in places(model, height, width)
-        for name in place.mixer.directions
+        direction_flops(site, name)
+        for site in mixer_sites(model, height, width)
+        for name in site.mixer.directions
     )
     return 2 * _fixed_macs(model, height, width) + sum(layers)
 
@@ -128,8 +128,8 @@ def model_costs(
     if model.weighted:
         raise InputError("costs are those of derived models: build the model with weighted=False")
     flops = [
-        [direction_flops(place, name) for name in place.mixer.directions]
-        for place in places(model, height, width)
+        [direction_flops(site, name) for name in site.mixer.directions]
+        for site in mixer_sites(model, height, width)
     ]
     sizes = [
         [sum(p[0].numel() for p in mixer.branch_parameters())] * len(mixer.directions)
@@ -182,14 +182,14 @@ def released_flops(model: ScanBackbone, height: int = 224, width: int = 224) -> 
     fvcore's count over a trace, where all directions of a layer take the length of its longest.
     """
     total = _released_vim if isinstance(model, LocalVim) else _released_vmamba
-    return total(model, places(model, height, width), height, width)  # type: ignore[arg-type]
+    return total(model, mixer_sites(model, height, width), height, width)  # type: ignore[arg-type]
 
 
-def _released_vim(model: LocalVim, layers: list[Place], height: int, width: int) -> int:
+def _released_vim(model: LocalVim, layers: list[MixerSite], height: int, width: int) -> int:
     stem = layers[0].height * layers[0].width * model.patch_embed.proj.weight.numel()
     total = stem + model.embed_dim * 1000
-    for place in layers:
-        mixer, tokens = place.mixer, place.tokens
+    for site in layers:
+        mixer, tokens = site.mixer, site.tokens
         assert isinstance(mixer, LocalVimMixer)
         taps = mixer.conv_weight.shape[-1]
         total += _linear(mixer.in_proj, tokens) + _linear(mixer.out_proj, tokens)
@@ -201,18 +201,18 @@ def _released_vim(model: LocalVim, layers: list[Place], height: int, width: int)
     return total
 
 
-def _released_vmamba(model: LocalVMamba, layers: list[Place], height: int, width: int) -> int:
+def _released_vmamba(model: LocalVMamba, layers: list[MixerSite], height: int, width: int) -> int:
     total = _fixed_macs(model, height, width)
     last = layers[-1]
     total += last.tokens * model.dims[-1]  # the average pooling
     norms = layers[0].tokens * model.dims[0] + last.tokens * model.dims[-1]
     for dim, (rows, columns) in zip(model.dims, model.stage_grids(height, width)[1:], strict=False):
         norms += rows * columns * 4 * dim
-    for place in layers:
-        mixer, tokens = place.mixer, place.tokens
+    for site in layers:
+        mixer, tokens = site.mixer, site.tokens
         assert isinstance(mixer, LocalVMambaMixer)
         count, width_in = len(mixer.directions), mixer.in_proj.in_features
-        steps = max(place.steps(name) for name in mixer.directions)
+        steps = max(site.steps(name) for name in mixer.directions)
         norms += tokens * (width_in + mixer.dim)
         if mixer.merge.attention is not None:
             norms += count * tokens * mixer.dim

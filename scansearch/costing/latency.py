@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scansearch.costing.flops import Place, model_costs, places
+from scansearch.costing.flops import MixerSite, mixer_sites, model_costs
 from scansearch.engine.devices import device_name
 from scansearch.errors import InputError, RunStopped
 from scansearch.models.backbone import ScanBackbone
@@ -94,10 +94,10 @@ def _stopwatch(device: torch.device) -> Callable[[Callable[[], object]], float]:
 
 
 def _branch_ms(
-    place: Place, branch: int, device: torch.device, batch: int, repeats: int, cache: LatencyCache
+    site: MixerSite, branch: int, device: torch.device, batch: int, repeats: int, cache: LatencyCache
 ) -> tuple[float, float]:
     """Median extra milliseconds of running a branch twice rather than once, and that median's deviation."""
-    mixer = place.mixer
+    mixer = site.mixer
     if isinstance(mixer, LocalVimMixer):
         taps = mixer.conv_weight.shape[-1]
     else:
@@ -105,8 +105,8 @@ def _branch_ms(
         taps = mixer.conv2d.kernel_size[0]
     parts = (
         device_name(device), f"torch {torch.__version__}", os.environ.get("SCANSEARCH_BACKEND", "default backend"),
-        type(mixer).__name__, mixer.directions[branch], mixer.window_padding, f"{place.height}x{place.width}",
-        f"class token {place.extra}", f"model dim {mixer.in_proj.in_features}", f"dim {mixer.dim}",
+        type(mixer).__name__, mixer.directions[branch], mixer.window_padding, f"{site.height}x{site.width}",
+        f"class token {site.extra}", f"model dim {mixer.in_proj.in_features}", f"dim {mixer.dim}",
         f"states {mixer.states}", f"rank {mixer.dt_rank}", f"taps {taps}",
         f"attention {mixer.merge.attention_kind}", f"batch {batch}", f"repeats {repeats}",
     )  # fmt: skip
@@ -116,10 +116,10 @@ def _branch_ms(
     once, twice = (with_directions(mixer, (branch,) * count).to(device).eval() for count in (1, 2))
     model_dim = mixer.in_proj.weight.shape[1]
     if isinstance(mixer, LocalVimMixer):
-        x = torch.randn(batch, place.tokens, model_dim, device=device)
-        calls = [lambda m=m: m(x, place.height, place.width) for m in (once, twice)]
+        x = torch.randn(batch, site.tokens, model_dim, device=device)
+        calls = [lambda m=m: m(x, site.height, site.width) for m in (once, twice)]
     else:
-        x = torch.randn(batch, place.height, place.width, model_dim, device=device)
+        x = torch.randn(batch, site.height, site.width, model_dim, device=device)
         calls = [lambda m=m: m(x) for m in (once, twice)]
     seconds = _stopwatch(device)
     for call in calls * WARM_UP:
@@ -169,10 +169,10 @@ def measure_costs(
     cache = cache if cache is not None else LatencyCache()
     cells = [
         [
-            _branch_ms(place, branch, device, batch, repeats, cache)
-            for branch in range(len(place.mixer.directions))
+            _branch_ms(site, branch, device, batch, repeats, cache)
+            for branch in range(len(site.mixer.directions))
         ]
-        for place in places(model, height, width)
+        for site in mixer_sites(model, height, width)
     ]
     table = tuple(tuple(figure for figure, _ in row) for row in cells)
     noise = tuple(tuple(deviation for _, deviation in row) for row in cells)

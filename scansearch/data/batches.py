@@ -123,7 +123,7 @@ def _loader(images: _Seeded, batches: Any, workers: int) -> DataLoader[Any]:
 
 
 def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | None, Broken]:
-    broken = [found for *_, several in items for found in several]
+    broken = [entry for *_, entries in items for entry in entries]
     kept = [(image, label) for image, label, _ in items if image is not None]
     if not kept:
         return None, broken
@@ -132,13 +132,15 @@ def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | No
 
 
 def _noting(loaded: Iterable[Any], broken: BrokenImages, *, whole: bool) -> Iterator[Batch]:
-    for batch, found in loaded:
-        for name, reason in found:
+    for batch, skipped in loaded:
+        for name, reason in skipped:
             broken.note(name, reason)
         if batch is not None:
             yield batch
         elif whole:
-            raise RunStopped(f"no image of a batch can be read; the last: {found[-1][0]!r} ({found[-1][1]})")
+            raise RunStopped(
+                f"no image of a batch can be read; the last: {skipped[-1][0]!r} ({skipped[-1][1]})"
+            )
 
 
 def training_batches(

@@ -67,11 +67,11 @@ def read_folder(argument: str, size: tuple[int, int], augment: Augment) -> Image
         part: root / name for part, names in _NAMES.items() for name in names if (root / name).is_dir()
     }
     if "train" not in folders:
-        found, classes = _folder(root)
-        parts = {"train": found}
+        pictures, classes = _folder(root)
+        parts = {"train": pictures}
     else:
-        found, classes = _folder(folders.pop("train"))
-        parts = {"train": found} | {part: _folder(path, classes)[0] for part, path in folders.items()}
+        pictures, classes = _folder(folders.pop("train"))
+        parts = {"train": pictures} | {part: _folder(path, classes)[0] for part, path in folders.items()}
         if len(parts) == 1:
             raise InputError(f"data folder {str(root)!r} has train/ but neither val/ nor test/")
     return _assemble(f"folder:{argument}", f"data folder {str(root)!r}", parts, classes, size, augment)

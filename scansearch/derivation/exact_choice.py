@@ -265,14 +265,14 @@ class _Search:
         most = problem.most[layer]
         table = np.full((len(order) + 1, most + 1), -np.inf)
         table[-1, problem.least[layer] :] = 0.0
-        for place in range(len(order) - 1, -1, -1):
-            item = order[place]
+        for position in range(len(order) - 1, -1, -1):
+            item = order[position]
             size = int(problem.sizes[layer][item])
             if not problem.forced[layer][item]:
-                table[place] = table[place + 1]
+                table[position] = table[position + 1]
             if not problem.banned[layer][item] and size <= most:
-                taken = table[place + 1, size:] + reduced[item]
-                table[place, : len(taken)] = np.maximum(table[place, : len(taken)], taken)
+                taken = table[position + 1, size:] + reduced[item]
+                table[position, : len(taken)] = np.maximum(table[position, : len(taken)], taken)
         return table
 
     def _best(self, layer: int, weights: Reals) -> Reals:
@@ -290,7 +290,7 @@ class _Search:
         others = self.upper[0] - self.tops[layer, 0]
         masks, used, sums = np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1)
         complete = True
-        for place, item in enumerate(order):
+        for position, item in enumerate(order):
             size = int(problem.sizes[layer][item])
             kept = [slice(None)] if not problem.forced[layer][item] else []
             parts = [(masks[part], used[part], sums[part]) for part in kept]
@@ -299,7 +299,7 @@ class _Search:
             masks, used, sums = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
             fits = used <= problem.most[layer]
             masks, used, sums = masks[fits], used[fits], sums[fits]
-            bounds = sums + table[place + 1, used] + others
+            bounds = sums + table[position + 1, used] + others
             alive = np.flatnonzero((bounds >= floor - self.margin) & (bounds > -np.inf))
             if len(alive) > most:
                 complete = False

@@ -173,8 +173,8 @@ def _nearest(name: str) -> str:
     number = re.search(r"[0-9]+", name)
     bases = []
     for family in _FAMILIES.values():
-        wanted = int(number[0]) if number and len(number[0]) < 9 else 7
-        bases.append(family.name(max(wanted, family.minimum)) if family.has_parameter else family.pattern)
+        parameter = int(number[0]) if number and len(number[0]) < 9 else 7
+        bases.append(family.name(max(parameter, family.minimum)) if family.has_parameter else family.pattern)
     valid = bases + [base + FLIP for base in bases]
     return difflib.get_close_matches(name[:40].lower(), valid, n=1, cutoff=0.0)[0]
 

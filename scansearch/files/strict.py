@@ -1,4 +1,4 @@
-"""The only place that parses YAML, and that turns parsed data into strict pydantic models.
+"""The only level that parses YAML, and that turns parsed data into strict pydantic models.
 
 PyYAML's ``safe_load`` runs no code, but three of its habits lose a user's intent: ``1e-3`` becomes a
 string, a repeated key silently wins, and nested aliases expand without bound. The loader below mends
@@ -173,7 +173,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def apply_settings(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """``data`` with every ``a.b=value`` of ``settings`` put in its place; values are read as YAML.
+    """``data`` with every ``a.b=value`` of ``settings`` put in its level; values are read as YAML.
 
     Raises:
         InputError: a setting without ``=``, or one that goes through a plain value.
@@ -184,13 +184,13 @@ def apply_settings(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
         if not equals or not path:
             raise InputError(f"setting {setting!r}: expected KEY=VALUE, for example alphas.lr=0.01")
         *parents, last = path.split(".")
-        place = result
+        level = result
         for parent in parents:
-            inner = place.get(parent) or {}
+            inner = level.get(parent) or {}
             if not isinstance(inner, dict):
                 raise InputError(f"setting {setting!r}: {parent!r} holds a value, not a group")
-            place[parent] = place = dict(inner)
-        place[last] = parse_yaml(f"value: {text}", source=f"setting {setting!r}")["value"]
+            level[parent] = level = dict(inner)
+        level[last] = parse_yaml(f"value: {text}", source=f"setting {setting!r}")["value"]
     return result
 
 

@@ -32,7 +32,7 @@ def channel_norm(kind: str, dim: int) -> nn.Module:
 
 
 def check_rate(name: str, rate: float) -> float:
-    """``rate`` if it lies in [0, 1), else a InputError naming it."""
+    """``rate`` if it lies in [0, 1), else an InputError naming it."""
     if not 0.0 <= rate < 1.0:
         raise InputError(f"{name} {rate} must lie in [0, 1)")
     return float(rate)
@@ -87,7 +87,7 @@ def run_layer(layer: nn.Module, *arguments: Any, checkpointing: bool) -> Any:
 
 
 def check_image(x: Tensor, in_chans: int) -> None:
-    """Raise a InputError unless ``x`` is [batch, in_chans, height, width]; a symbol of torch.fx has no shape yet."""
+    """Raise an InputError unless ``x`` is [batch, in_chans, height, width]; a symbol of torch.fx has no shape yet."""
     if not isinstance(x, Proxy) and (x.ndim != 4 or x.shape[1] != in_chans):
         raise InputError(f"images of shape {tuple(x.shape)} do not fit [batch, {in_chans}, height, width]")
 
@@ -113,7 +113,7 @@ def intermediates_result(
 
 
 def check_no_mask(attn_mask: Tensor | None) -> None:
-    """Raise a InputError for a mask: timm offers one to every backbone."""
+    """Raise an InputError for a mask: timm offers one to every backbone."""
     if attn_mask is not None:
         raise InputError("attn_mask has no meaning here: a state-space model has no attention between tokens")
 

@@ -36,7 +36,7 @@ class LayerGates:
 
 
 def check_choice(name: str, value: str, kind: object) -> None:
-    """Raise a InputError with the switch and its choices unless ``value`` is one of the literal's."""
+    """Raise an InputError with the switch and its choices unless ``value`` is one of the literal's."""
     allowed = get_args(kind)
     if value not in allowed:
         raise InputError(f"{name} {value!r} is unknown: use {' or '.join(map(repr, allowed))}")
@@ -127,7 +127,7 @@ class BranchMerge(nn.Module):
 
 
 def check_gates(gates: LayerGates, directions: int) -> None:
-    """Raise a InputError naming what is wrong with ``gates`` for a layer of ``directions`` branches."""
+    """Raise an InputError naming what is wrong with ``gates`` for a layer of ``directions`` branches."""
     active = gates.active
     if not active:
         raise InputError("gates without an active branch: at least one is needed")
@@ -142,7 +142,7 @@ def check_gates(gates: LayerGates, directions: int) -> None:
 def check_layer_gates(
     gates: Sequence[LayerGates] | None, layers: int, weighted: bool
 ) -> Sequence[LayerGates | None]:
-    """One entry per layer, or a InputError: gates need a weighted model and one entry for every layer.
+    """One entry per layer, or an InputError: gates need a weighted model and one entry for every layer.
 
     torch.fx puts a symbol in the place of every argument: a model is traced without gates.
     """

@@ -136,14 +136,18 @@ def find_genotype(name: str | Path, *, command: str = "train") -> Genotype:
 
 def expect_search(folder: str | Path, *, command: str) -> None:
     """Refuse the run folder of a training, in one line that says what takes it."""
-    if _run_kind(Path(folder)) == "training":
-        look_up(Path(folder), ("search",), command=command)
+    _refuse_run(Path(folder), "training", "search", command)
 
 
 def expect_training(folder: str | Path, *, command: str) -> None:
     """Refuse the run folder of a search, in one line that says what takes it."""
-    if _run_kind(Path(folder)) == "search":
-        look_up(Path(folder), ("training",), command=command)
+    _refuse_run(Path(folder), "search", "training", command)
+
+
+def _refuse_run(folder: Path, refused: Kind, accepted: Kind, command: str) -> None:
+    # A folder without config.yaml is no run at all, which opening it says.
+    if _file_in(folder, "config.yaml") and _run_kind(folder) == refused:
+        look_up(folder, (accepted,), command=command)
 
 
 def published_genotype(name: str) -> Genotype:

@@ -53,18 +53,18 @@ def make_optimizer(model: ScanBackbone, options: OptimizerOptions) -> torch.opti
 def parameter_groups(model: ScanBackbone, options: OptimizerOptions) -> list[dict[str, Any]]:
     """Groups with ``weight_decay`` and ``lr_scale``; the head's scale is 1, each layer below has one factor more."""
     decays = decayed(model, options.decay)
-    places: dict[str, int] = dict.fromkeys(decays, 0)
+    depths: dict[str, int] = dict.fromkeys(decays, 0)
     if options.layer_decay is not None:
-        places = group_parameters(model, cast(Any, model).group_matcher(coarse=False), reverse=True)
-    top = max(places.values())
+        depths = group_parameters(model, cast(Any, model).group_matcher(coarse=False), reverse=True)
+    top = max(depths.values())
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        key = (places[name], decays[name])
+        key = (depths[name], decays[name])
         if key not in groups:
             groups[key] = {
                 "params": [],
                 "weight_decay": options.weight_decay if decays[name] else 0.0,
-                "lr_scale": (options.layer_decay or 1.0) ** (top - places[name]),
+                "lr_scale": (options.layer_decay or 1.0) ** (top - depths[name]),
             }
         groups[key]["params"].append(parameter)
     return list(groups.values())

@@ -178,8 +178,8 @@ class TrainTask:
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         validation = self.score(self.data.validation)
-        found = (validation["accuracy"], -validation["loss"])
-        self.improved = not self.best or found > (self.best["accuracy"], -self.best["loss"])
+        score = (validation["accuracy"], -validation["loss"])
+        self.improved = not self.best or score > (self.best["accuracy"], -self.best["loss"])
         if self.improved:
             self.best = {"epoch": epoch, **validation}
         return {

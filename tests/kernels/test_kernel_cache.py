@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parents[1]
 COMPUTE = """
 import json, sys, time, warnings
 sys.path.insert(0, {here!r})

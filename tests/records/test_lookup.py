@@ -187,7 +187,9 @@ def test_a_search_that_has_not_chosen_yet_says_so(shelf: Path) -> None:
 
 def test_the_other_kind_of_run_is_refused_and_nothing_else(shelf: Path) -> None:
     expect_search("search", command="derive")
-    expect_search("empty", command="derive")
+    for name in ("empty", "weights-only", "bare", "missing"):  # no runs at all, which is for others to say
+        expect_search(name, command="derive")
+        expect_training(name, command="x")
     expect_training("young-training", command="x")
     with pytest.raises(InputError, match="'training' is a training's run folder, but derive takes"):
         expect_search("training", command="derive")

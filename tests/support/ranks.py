@@ -11,6 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from safetensors.torch import save_file
+from support.planted import made_data
+from support.tiny import TINY_SPACE
 
 from scansearch.engine.devices import check_equal_on_all_processes, make_accelerator
 from scansearch.engine.loop import drive
@@ -18,8 +20,6 @@ from scansearch.files.strict import validate
 from scansearch.records.space import SearchSpace
 from scansearch.searching.config import search_config
 from scansearch.searching.task import SearchTask
-from support.planted import made_data
-from support.tiny import TINY_SPACE
 
 
 def main(out: str, strategies: list[str]) -> None:

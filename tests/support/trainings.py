@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from support.planted import made_data
+from support.tiny import TINY_SPACE
 
 from scansearch import engine
 from scansearch.data import ImageData
@@ -14,8 +16,6 @@ from scansearch.records.genotype import Genotype
 from scansearch.records.space import SearchSpace
 from scansearch.training.config import train_config
 from scansearch.training.task import TrainTask
-from support.planted import made_data
-from support.tiny import TINY_SPACE
 
 
 def tiny_genotype() -> Genotype:

@@ -126,6 +126,8 @@ def compile_variant(launch: Launch, arch: int = 90) -> Compiled:
         for name, value in constants.items()
     }
     shown |= {name: kind for name, kind in types.items() if kind.startswith("*")}
+    if launch.registers is not None:
+        shown["maxnreg"] = launch.registers
     return Compiled(
         kernel=launch.kernel.__name__,
         variant=shown,

@@ -14,7 +14,7 @@ from numba import cfunc, njit, types
 
 from scansearch_kernels.cpu import threads
 from scansearch_kernels.cpu.vector_math import lane_count, power
-from scansearch_kernels.cpu.vectors import at, get, grab, off, spread, vload, vstore
+from scansearch_kernels.cpu.vectors import fetch_add, load, offset, pointer, spread, vload, vstore
 
 COUNTER, ITEMS, DATA, SIZE, ROUNDS = range(5)
 STEPS, STATES, CHAINS = 16, 4, 12
@@ -27,44 +27,44 @@ LEAST_FRACTION = 1 / 12.8
 
 @njit
 def _steps(address: int) -> None:
-    p = at(address, INTEGER)
-    item = grab(off(p, COUNTER))
-    if item >= get(p, ITEMS):
+    p = pointer(address, INTEGER)
+    item = fetch_add(offset(p, COUNTER))
+    if item >= load(p, ITEMS):
         return
     lanes = lane_count(ONE)
-    data = at(get(p, DATA) + item * get(p, SIZE), ONE)
-    deltas, inflows = data, off(data, STEPS * lanes)
-    B, C = off(data, 2 * STEPS * lanes), off(data, 2 * STEPS * lanes + STEPS * STATES)
-    A = off(C, STEPS * STATES)
+    data = pointer(load(p, DATA) + item * load(p, SIZE), ONE)
+    deltas, inflows = data, offset(data, STEPS * lanes)
+    B, C = offset(data, 2 * STEPS * lanes), offset(data, 2 * STEPS * lanes + STEPS * STATES)
+    A = offset(C, STEPS * STATES)
     A0, A1, A2, A3 = vload(A, 0), vload(A, lanes), vload(A, 2 * lanes), vload(A, 3 * lanes)
     h0, h1, h2, h3 = A0, A1, A2, A3
     result = spread(ONE)
-    for _ in range(get(p, ROUNDS)):
+    for _ in range(load(p, ROUNDS)):
         for t in range(STEPS):
             delta, inflow = vload(deltas, t * lanes), vload(inflows, t * lanes)
-            h0 = power(delta * A0) * h0 + inflow * get(B, 4 * t)
-            h1 = power(delta * A1) * h1 + inflow * get(B, 4 * t + 1)
-            h2 = power(delta * A2) * h2 + inflow * get(B, 4 * t + 2)
-            h3 = power(delta * A3) * h3 + inflow * get(B, 4 * t + 3)
-            result = h0 * get(C, 4 * t) + result
-            result = h1 * get(C, 4 * t + 1) + result
-            result = h2 * get(C, 4 * t + 2) + result
-            result = h3 * get(C, 4 * t + 3) + result
+            h0 = power(delta * A0) * h0 + inflow * load(B, 4 * t)
+            h1 = power(delta * A1) * h1 + inflow * load(B, 4 * t + 1)
+            h2 = power(delta * A2) * h2 + inflow * load(B, 4 * t + 2)
+            h3 = power(delta * A3) * h3 + inflow * load(B, 4 * t + 3)
+            result = h0 * load(C, 4 * t) + result
+            result = h1 * load(C, 4 * t + 1) + result
+            result = h2 * load(C, 4 * t + 2) + result
+            result = h3 * load(C, 4 * t + 3) + result
     vstore(A, 0, result)
 
 
 @njit
 def _multiply_adds(address: int) -> None:
-    p = at(address, INTEGER)
-    item = grab(off(p, COUNTER))
-    if item >= get(p, ITEMS):
+    p = pointer(address, INTEGER)
+    item = fetch_add(offset(p, COUNTER))
+    if item >= load(p, ITEMS):
         return
     lanes = lane_count(ONE)
-    data = at(get(p, DATA) + item * get(p, SIZE), ONE)
+    data = pointer(load(p, DATA) + item * load(p, SIZE), ONE)
     x, y = vload(data, 0), vload(data, lanes)
     a, b, c, d, e, f = x, y, x + y, x - y, y - x, x + x
     g, h, i, j, k, m = y + y, x * y, x * x, y * y, x + c, y + c
-    for _ in range(get(p, ROUNDS)):
+    for _ in range(load(p, ROUNDS)):
         a, b, c, d, e, f = a * x + y, b * x + y, c * x + y, d * x + y, e * x + y, f * x + y
         g, h, i, j, k, m = g * x + y, h * x + y, i * x + y, j * x + y, k * x + y, m * x + y
     vstore(data, 2 * lanes, a + b + c + d + e + f + g + h + i + j + k + m)

@@ -10,13 +10,13 @@ def instruction_set() -> str:
     """AVX-512, AVX2 or SSE, read off the code that Numba makes of a vector addition; elsewhere the processor."""
     from numba import cfunc, types
 
-    from scansearch_kernels.cpu.vectors import at, vload, vstore
+    from scansearch_kernels.cpu.vectors import pointer, vload, vstore
 
     if platform.machine() not in ("x86_64", "AMD64"):
         return platform.machine()
 
     def double(address: int) -> None:
-        row = at(address, 1.0)
+        row = pointer(address, 1.0)
         vstore(row, 0, vload(row, 0) + vload(row, 0))
 
     code = cfunc(types.void(types.int64))(double).inspect_llvm()

@@ -7,8 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from scansearch_kernels import ops
-from scansearch_kernels.calls import ConvCall, ScanCall, check_order
-from scansearch_kernels.transforms import refuse_tangents
+from scansearch_kernels.calls import ConvCall, ScanCall
 
 
 def available() -> None:
@@ -38,35 +37,21 @@ def _native() -> Any:
     return importlib.import_module("scansearch_kernels.cpu.launch")
 
 
-def _checked(call: ScanCall) -> ScanCall:
-    """A compiled graph calls here directly, and a wrong index would read foreign memory."""
-    refuse_tangents("the selective scan", call.tensors())
-    for name, order, limit in (
-        ("read_order", call.read_order, call.u.shape[2]),
-        ("write_order", call.write_order, call.image_length),
-    ):
-        if order is not None:
-            check_order(name, order, call.u.device, limit)
-    return call
-
-
 @ops.scan.register_kernel("cpu")
 def _scan(*arguments: Any) -> tuple[Tensor, Tensor]:
-    result: tuple[Tensor, Tensor] = _native().scan_forward(
-        _checked(ops.scan_call(*arguments[:15])), arguments[15]
-    )
+    result: tuple[Tensor, Tensor] = _native().scan_forward(ops.checked_scan(*arguments[:15]), arguments[15])
     return result
 
 
 @ops.scan_backward.register_kernel("cpu")
 def _scan_backward(dy: Tensor, saved: Tensor, *arguments: Any) -> list[Tensor]:
-    call = _checked(ops.scan_call(*arguments))
+    call = ops.checked_scan(*arguments)
     return ops.present(_native().scan_backward(call, saved, dy), ops.SCAN_INPUTS, dy)
 
 
 @ops.conv.register_kernel("cpu")
 def _conv(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> Tensor:
-    result: Tensor = _native().conv_forward(_conv_call(x, weight, bias, read_order, lengths, steps))
+    result: Tensor = _native().conv_forward(ops.checked_conv(x, weight, bias, read_order, lengths, steps))
     return result
 
 
@@ -74,15 +59,8 @@ def _conv(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, s
 def _conv_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int
 ) -> list[Tensor]:
-    call = _conv_call(x, weight, bias, read_order, lengths, steps)
+    call = ops.checked_conv(x, weight, bias, read_order, lengths, steps)
     return ops.present(_native().conv_backward(call, dy), ops.CONV_INPUTS, dy)
-
-
-def _conv_call(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> ConvCall:
-    refuse_tangents("the causal convolution", (x, weight, bias))
-    if read_order is not None:
-        check_order("read_order", read_order, x.device, x.shape[1])
-    return ConvCall(x, weight, bias, read_order, tuple(int(length) for length in lengths), steps)
 
 
 def _saved_shape(call: ScanCall) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ STEP_ARRAYS = 9  # arrays of scratch per chunk in the backward
 @threads.fork_safe
 def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
     """y in the dtype of u, and the state before every chunk of steps (empty unless `keep`)."""
-    dtype = compute_dtype(call.tensors())
+    dtype = call.compute_dtype
     batch, dim, directions, states = call.u.shape[0], call.u.shape[3], call.A.shape[0], call.A.shape[2]
     y = empty(batch, directions, call.image_length, dim, dtype=dtype)
     saved = empty(*(states_shape(call) if keep else (0,)), dtype=dtype)
@@ -39,7 +39,7 @@ def scan_forward(call: ScanCall, keep: bool) -> tuple[Tensor, Tensor]:
 @threads.fork_safe
 def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor | None]:
     """Gradients of all tensors of a call by their names, each in its tensor's dtype; None for absent tensors."""
-    dtype = compute_dtype(call.tensors())
+    dtype = call.compute_dtype
     batch, shared, rows, dim = call.u.shape
     directions, _, states = call.A.shape
     rank = call.delta.shape[3] if call.delta_weight is not None else 0
@@ -93,7 +93,7 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
 @threads.fork_safe
 def conv_forward(call: ConvCall) -> Tensor:
     """y in the dtype of x."""
-    native, tiles = _conv_call(call, dtype := compute_dtype(call.tensors()))
+    native, tiles = _conv_call(call, dtype := call.compute_dtype)
     batch, _, dim = call.x.shape
     directions, _, width = call.weight.shape
     y = empty(batch, directions, call.steps, dim, dtype=dtype)
@@ -110,7 +110,7 @@ def conv_forward(call: ConvCall) -> Tensor:
 @threads.fork_safe
 def conv_backward(call: ConvCall, dy: Tensor) -> dict[str, Tensor | None]:
     """Gradients of x, weight and bias by their names, each in its tensor's dtype."""
-    native, tiles = _conv_call(call, dtype := compute_dtype(call.tensors()))
+    native, tiles = _conv_call(call, dtype := call.compute_dtype)
     batch, _, dim = call.x.shape
     directions, _, width = call.weight.shape
     slots = min(max(batch, 1), ITEMS)
@@ -135,13 +135,8 @@ def conv_backward(call: ConvCall, dy: Tensor) -> dict[str, Tensor | None]:
 def states_shape(call: ScanCall) -> tuple[int, ...]:
     """Shape of the saved states: one per direction and chunk, channels filled up to whole vectors."""
     directions, dim, states = call.A.shape
-    wide = padded_dim(dim, compute_dtype(call.tensors()))
+    wide = padded_dim(dim, call.compute_dtype)
     return call.u.shape[0], directions, -(-call.steps // CHUNK), states, wide
-
-
-def compute_dtype(tensors: list[Tensor]) -> torch.dtype:
-    """float64 if any tensor has it, else float32."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 def _scan_call(call: ScanCall, dtype: torch.dtype) -> tuple[Call, int]:

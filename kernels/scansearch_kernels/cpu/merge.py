@@ -13,7 +13,17 @@ from numba import njit
 
 from scansearch_kernels.cpu.rows import INT64
 from scansearch_kernels.cpu.vector_math import lane_count
-from scansearch_kernels.cpu.vectors import at, fixed, grab, off, put, spread, total, vload, vstore
+from scansearch_kernels.cpu.vectors import (
+    fetch_add,
+    invariant,
+    offset,
+    pointer,
+    spread,
+    store,
+    total,
+    vload,
+    vstore,
+)
 
 # One int64 each: a counter, sizes, and addresses (0 where a tensor is absent).
 (
@@ -33,67 +43,74 @@ def _moments(row: Any, factor: Any, dim: int, numbers: Any, one: Any) -> Any:
     lanes, summed, squared = lane_count(one), spread(one - one), spread(one - one)
     for i in range(0, dim, lanes):
         summed = summed + vload(row, i) * vload(factor, i)
-    mean = total(summed) * fixed(numbers, PER_DIM)
+    mean = total(summed) * invariant(numbers, PER_DIM)
     for i in range(0, dim, lanes):
         centred = vload(row, i) * vload(factor, i) - mean
         squared = squared + centred * centred
-    variance = total(squared) * fixed(numbers, PER_DIM)
-    return mean, one / math.sqrt(variance + fixed(numbers, EPSILON))
+    variance = total(squared) * invariant(numbers, PER_DIM)
+    return mean, one / math.sqrt(variance + invariant(numbers, EPSILON))
 
 
 @njit
 def _factor(p: Any, branch: int, dim: int, numbers: Any, one: Any) -> Any:
     """The channel factors of a branch; ones where there are none."""
-    if fixed(p, CHANNEL) == 0:
-        return off(numbers, ONES)
-    return off(at(fixed(p, CHANNEL), one), branch * dim)
+    if invariant(p, CHANNEL) == 0:
+        return offset(numbers, ONES)
+    return offset(pointer(invariant(p, CHANNEL), one), branch * dim)
 
 
 @njit
 def means_forward(call: int, one: Any) -> None:
     """OUT [branch, dim]: mean over tokens of the normalised rows of Y. Items are branches."""
-    p = at(call, INT64)
-    length, dim, lanes = fixed(p, LENGTH), fixed(p, DIM), lane_count(one)
-    numbers = at(fixed(p, NUMBERS), one)
-    ones = off(numbers, ONES)
+    p = pointer(call, INT64)
+    length, dim, lanes = invariant(p, LENGTH), invariant(p, DIM), lane_count(one)
+    numbers = pointer(invariant(p, NUMBERS), one)
+    ones = offset(numbers, ONES)
     while True:
-        branch = grab(off(p, NEXT_ITEM))
-        if branch >= fixed(p, ITEMS):
+        branch = fetch_add(offset(p, NEXT_ITEM))
+        if branch >= invariant(p, ITEMS):
             return
-        y, out = off(at(fixed(p, Y), one), branch * length * dim), off(at(fixed(p, OUT), one), branch * dim)
+        y, out = (
+            offset(pointer(invariant(p, Y), one), branch * length * dim),
+            offset(pointer(invariant(p, OUT), one), branch * dim),
+        )
         for i in range(0, dim, lanes):
             vstore(out, i, spread(one - one))
         for token in range(length):
-            row = off(y, token * dim)
+            row = offset(y, token * dim)
             mean, scale = _moments(row, ones, dim, numbers, one)
             for i in range(0, dim, lanes):
                 vstore(out, i, vload(out, i) + (vload(row, i) - mean) * scale)
         for i in range(0, dim, lanes):
-            vstore(out, i, vload(out, i) * fixed(numbers, PER_LENGTH))
+            vstore(out, i, vload(out, i) * invariant(numbers, PER_LENGTH))
 
 
 @njit
 def means_backward(call: int, one: Any) -> None:
     """DY from DOUT [branch, dim]. Items are branches."""
-    p = at(call, INT64)
-    length, dim, lanes = fixed(p, LENGTH), fixed(p, DIM), lane_count(one)
-    numbers = at(fixed(p, NUMBERS), one)
-    ones, per_dim, per_length = off(numbers, ONES), fixed(numbers, PER_DIM), fixed(numbers, PER_LENGTH)
+    p = pointer(call, INT64)
+    length, dim, lanes = invariant(p, LENGTH), invariant(p, DIM), lane_count(one)
+    numbers = pointer(invariant(p, NUMBERS), one)
+    ones, per_dim, per_length = (
+        offset(numbers, ONES),
+        invariant(numbers, PER_DIM),
+        invariant(numbers, PER_LENGTH),
+    )
     while True:
-        branch = grab(off(p, NEXT_ITEM))
-        if branch >= fixed(p, ITEMS):
+        branch = fetch_add(offset(p, NEXT_ITEM))
+        if branch >= invariant(p, ITEMS):
             return
         y, dy = (
-            off(at(fixed(p, Y), one), branch * length * dim),
-            off(at(fixed(p, DY), one), branch * length * dim),
+            offset(pointer(invariant(p, Y), one), branch * length * dim),
+            offset(pointer(invariant(p, DY), one), branch * length * dim),
         )
-        dout = off(at(fixed(p, DOUT), one), branch * dim)
+        dout = offset(pointer(invariant(p, DOUT), one), branch * dim)
         summed = spread(one - one)
         for i in range(0, dim, lanes):
             summed = summed + vload(dout, i)
         level = total(summed) * per_dim
         for token in range(length):
-            row, drow = off(y, token * dim), off(dy, token * dim)
+            row, drow = offset(y, token * dim), offset(dy, token * dim)
             mean, scale = _moments(row, ones, dim, numbers, one)
             along = spread(one - one)
             for i in range(0, dim, lanes):
@@ -110,27 +127,27 @@ def sum_forward(call: int, one: Any) -> None:
 
     Items are batch entries cut into PARTS runs of tokens.
     """
-    p = at(call, INT64)
-    length, dim, lanes = fixed(p, LENGTH), fixed(p, DIM), lane_count(one)
-    directions, parts = fixed(p, DIRECTIONS), fixed(p, PARTS)
-    numbers, gates = at(fixed(p, NUMBERS), one), at(fixed(p, GATES), one)
+    p = pointer(call, INT64)
+    length, dim, lanes = invariant(p, LENGTH), invariant(p, DIM), lane_count(one)
+    directions, parts = invariant(p, DIRECTIONS), invariant(p, PARTS)
+    numbers, gates = pointer(invariant(p, NUMBERS), one), pointer(invariant(p, GATES), one)
     while True:
-        item = grab(off(p, NEXT_ITEM))
-        if item >= fixed(p, ITEMS):
+        item = fetch_add(offset(p, NEXT_ITEM))
+        if item >= invariant(p, ITEMS):
             return
         b, part = item // parts, item % parts
         for token in range(part * length // parts, (part + 1) * length // parts):
-            out = off(at(fixed(p, OUT), one), (b * length + token) * dim)
+            out = offset(pointer(invariant(p, OUT), one), (b * length + token) * dim)
             for i in range(0, dim, lanes):
                 vstore(out, i, spread(one - one))
             for k in range(directions):
                 branch = b * directions + k
-                row = off(at(fixed(p, Y), one), (branch * length + token) * dim)
+                row = offset(pointer(invariant(p, Y), one), (branch * length + token) * dim)
                 factor = _factor(p, branch, dim, numbers, one)
                 mean, scale = one - one, one
-                if fixed(p, NORMALISED) != 0:
+                if invariant(p, NORMALISED) != 0:
                     mean, scale = _moments(row, factor, dim, numbers, one)
-                    scale = scale * fixed(gates, k)
+                    scale = scale * invariant(gates, k)
                 for i in range(0, dim, lanes):
                     vstore(out, i, vload(out, i) + (vload(row, i) * vload(factor, i) - mean) * scale)
 
@@ -138,32 +155,32 @@ def sum_forward(call: int, one: Any) -> None:
 @njit
 def sum_backward(call: int, one: Any) -> None:
     """DY, DCHANNEL and DGATES [branch] from DOUT [batch, length, dim]. Items are branches."""
-    p = at(call, INT64)
-    length, dim, lanes = fixed(p, LENGTH), fixed(p, DIM), lane_count(one)
-    directions = fixed(p, DIRECTIONS)
-    numbers, gates = at(fixed(p, NUMBERS), one), at(fixed(p, GATES), one)
-    per_dim = fixed(numbers, PER_DIM)
+    p = pointer(call, INT64)
+    length, dim, lanes = invariant(p, LENGTH), invariant(p, DIM), lane_count(one)
+    directions = invariant(p, DIRECTIONS)
+    numbers, gates = pointer(invariant(p, NUMBERS), one), pointer(invariant(p, GATES), one)
+    per_dim = invariant(numbers, PER_DIM)
     while True:
-        branch = grab(off(p, NEXT_ITEM))
-        if branch >= fixed(p, ITEMS):
+        branch = fetch_add(offset(p, NEXT_ITEM))
+        if branch >= invariant(p, ITEMS):
             return
         b, k = branch // directions, branch % directions
         y, dy = (
-            off(at(fixed(p, Y), one), branch * length * dim),
-            off(at(fixed(p, DY), one), branch * length * dim),
+            offset(pointer(invariant(p, Y), one), branch * length * dim),
+            offset(pointer(invariant(p, DY), one), branch * length * dim),
         )
         dfactor, factor = (
-            off(at(fixed(p, DCHANNEL), one), branch * dim),
+            offset(pointer(invariant(p, DCHANNEL), one), branch * dim),
             _factor(p, branch, dim, numbers, one),
         )
         for i in range(0, dim, lanes):
             vstore(dfactor, i, spread(one - one))
         dgate = one - one
         for token in range(length):
-            row, drow = off(y, token * dim), off(dy, token * dim)
-            dout = off(at(fixed(p, DOUT), one), (b * length + token) * dim)
+            row, drow = offset(y, token * dim), offset(dy, token * dim)
+            dout = offset(pointer(invariant(p, DOUT), one), (b * length + token) * dim)
             mean, level, back, outer = one - one, one - one, one - one, one
-            if fixed(p, NORMALISED) != 0:
+            if invariant(p, NORMALISED) != 0:
                 mean, scale = _moments(row, factor, dim, numbers, one)
                 summed, along = spread(one - one), spread(one - one)
                 for i in range(0, dim, lanes):
@@ -171,13 +188,13 @@ def sum_backward(call: int, one: Any) -> None:
                     along = along + (vload(row, i) * vload(factor, i) - mean) * vload(dout, i)
                 level, through = total(summed) * per_dim, total(along) * scale
                 dgate = dgate + through
-                back, outer = through * scale * per_dim, scale * fixed(gates, k)
+                back, outer = through * scale * per_dim, scale * invariant(gates, k)
             for i in range(0, dim, lanes):
                 value, share = vload(row, i), vload(factor, i)
                 slope = (vload(dout, i) - level - (value * share - mean) * back) * outer
                 vstore(dfactor, i, vload(dfactor, i) + slope * value)
                 vstore(drow, i, slope * share)
-        put(at(fixed(p, DGATES), one), branch, dgate)
+        store(pointer(invariant(p, DGATES), one), branch, dgate)
 
 
 # An entry point needs a plain signature: one per precision.

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scansearch_kernels.calls import EPSILON
 from scansearch_kernels.cpu import threads
 from scansearch_kernels.cpu.layout import LANES
 
-EPSILON = 1e-5
 ITEMS = 32  # pieces that work is cut into where the shapes allow
 _compiled: dict[str, Any] = {}
 _lock = threading.Lock()

@@ -8,14 +8,14 @@ from numba import njit
 from scansearch_kernels.cpu import layout as field
 from scansearch_kernels.cpu.vector_math import lane_count, softplus
 from scansearch_kernels.cpu.vectors import (
-    at,
-    fixed,
-    get,
-    off,
+    invariant,
+    load,
+    offset,
+    pointer,
     prefetch,
     prefetch_to_write,
-    put,
     spread,
+    store,
     vload,
     vstore,
 )
@@ -28,9 +28,11 @@ TILE = field.TILE
 @njit(forceinline=True)
 def row_at(p: Any, order: int, direction: int, step: int) -> Any:
     """Index in a direction's order at a step; the step itself where there is no order."""
-    if fixed(p, order) == 0:
+    if invariant(p, order) == 0:
         return step
-    return np.int64(fixed(at(fixed(p, order), INT32), direction * fixed(p, field.STEPS) + step))
+    return np.int64(
+        invariant(pointer(invariant(p, order), INT32), direction * invariant(p, field.STEPS) + step)
+    )
 
 
 @njit(forceinline=True)
@@ -45,7 +47,7 @@ def load_row(row: Any, count: int, scratch: Any, one: Any) -> Any:
 @njit
 def _load_ragged(row: Any, count: int, scratch: Any, one: Any) -> None:
     for lane in range(lane_count(one)):
-        put(scratch, lane, get(row, lane) if lane < count else one - one)
+        store(scratch, lane, load(row, lane) if lane < count else one - one)
 
 
 @njit(forceinline=True)
@@ -61,29 +63,29 @@ def store_row(row: Any, count: int, scratch: Any, vector: Any, one: Any) -> None
 @njit
 def _store_ragged(row: Any, count: int, scratch: Any) -> None:
     for lane in range(count):
-        put(row, lane, get(scratch, lane))
+        store(row, lane, load(scratch, lane))
 
 
 @njit
 def zero_row(row: Any, count: int, one: Any) -> None:
     """Clear the first `count` numbers of a row."""
     for lane in range(count):
-        put(row, lane, one - one)
+        store(row, lane, one - one)
 
 
 @njit
 def zero_unmarked(marks: Any, rows: int, base: Any, stride: int, count: int, one: Any) -> None:
     """Clear `count` numbers of every row that was not visited."""
     for row in range(rows):
-        if get(marks, row) != MARKED:
-            zero_row(off(base, row * stride), count, one)
+        if load(marks, row) != MARKED:
+            zero_row(offset(base, row * stride), count, one)
 
 
 @njit
 def clear_marks(marks: Any, rows: int) -> None:
     """Start a new list of visited rows."""
     for row in range(rows):
-        put(marks, row, INT8)
+        store(marks, row, INT8)
 
 
 @njit(forceinline=True)
@@ -97,33 +99,35 @@ def fill(scratch: Any, vectors: int, one: Any) -> None:
 @njit(forceinline=True)
 def tensor_row(p: Any, which: int, batch: int, direction: int, row: int, one: Any) -> Any:
     """Pointer to a row of a [batch, directions, rows, .] tensor whose address and strides start at field `which`."""
-    place = batch * fixed(p, which + 1) + direction * fixed(p, which + 2) + row * fixed(p, which + 3)
-    return off(at(fixed(p, which), one), place)
+    place = (
+        batch * invariant(p, which + 1) + direction * invariant(p, which + 2) + row * invariant(p, which + 3)
+    )
+    return offset(pointer(invariant(p, which), one), place)
 
 
 @njit(forceinline=True)
 def load_delta(p: Any, b: int, k: int, row: int, first: int, count: int, scratch: Any, one: Any) -> Any:
     """delta of one step before softplus, for the tile of channels from `first`; row -1 leaves only the bias."""
-    padded = fixed(p, field.PADDED)
+    padded = invariant(p, field.PADDED)
     raw = spread(one - one)
     if row >= 0:
         source = tensor_row(p, field.DELTA, b, k, row, one)
-        rank = fixed(p, field.RANK)
+        rank = invariant(p, field.RANK)
         if rank == 0:
-            raw = load_row(off(source, first), count, scratch, one)
+            raw = load_row(offset(source, first), count, scratch, one)
         else:
-            weight = off(at(fixed(p, field.WEIGHT), one), k * rank * padded + first)
+            weight = offset(pointer(invariant(p, field.WEIGHT), one), k * rank * padded + first)
             for r in range(rank):
-                raw = raw + vload(weight, r * padded) * get(source, r)
-    if fixed(p, field.BIAS) != 0:
-        raw = raw + vload(at(fixed(p, field.BIAS), one), k * padded + first)
+                raw = raw + vload(weight, r * padded) * load(source, r)
+    if invariant(p, field.BIAS) != 0:
+        raw = raw + vload(pointer(invariant(p, field.BIAS), one), k * padded + first)
     return raw
 
 
 @njit(forceinline=True)
 def positive(p: Any, raw: Any, one: Any) -> Any:
     """delta itself: through softplus or as it is."""
-    if fixed(p, field.SOFTPLUS) != 0:
+    if invariant(p, field.SOFTPLUS) != 0:
         return softplus(raw, one)
     return raw
 

@@ -35,14 +35,14 @@ from scansearch_kernels.cpu.scan_states import again_two, reverse_two
 from scansearch_kernels.cpu.vector_math import base_log, lane_count, sigmoid, silu_and_slope
 from scansearch_kernels.cpu.vectors import (
     address,
-    at,
-    fixed,
-    get,
-    grab,
-    off,
+    fetch_add,
+    invariant,
+    load,
+    offset,
+    pointer,
     prefetch,
-    put,
     spread,
+    store,
     totals,
     vload,
     vstore,
@@ -54,14 +54,14 @@ CHUNK, TILE = field.CHUNK, field.TILE
 @njit
 def scan_backward(call: int, one: Any) -> None:
     """Take items of work until none is left. `one` is 1 in the precision of the call."""
-    p = at(call, INT64)
-    thread = grab(off(p, field.NEXT_THREAD))
-    scratch = fixed(p, field.SCRATCH) + thread * fixed(p, field.SCRATCH_SIZE)
-    slots, groups = fixed(p, field.SLOTS), fixed(p, field.GROUPS)
-    batch, tiles = fixed(p, field.BATCH), fixed(p, field.TILES)
+    p = pointer(call, INT64)
+    thread = fetch_add(offset(p, field.NEXT_THREAD))
+    scratch = invariant(p, field.SCRATCH) + thread * invariant(p, field.SCRATCH_SIZE)
+    slots, groups = invariant(p, field.SLOTS), invariant(p, field.GROUPS)
+    batch, tiles = invariant(p, field.BATCH), invariant(p, field.TILES)
     while True:
-        item = grab(off(p, field.NEXT_ITEM))
-        if item >= fixed(p, field.ITEMS):
+        item = fetch_add(offset(p, field.NEXT_ITEM))
+        if item >= invariant(p, field.ITEMS):
             return
         slot, group = item // groups, item % groups
         for b in range(slot * batch // slots, (slot + 1) * batch // slots):
@@ -73,14 +73,14 @@ def scan_backward(call: int, one: Any) -> None:
 @njit
 def _clear_reduced(p: Any, b: int, group: int, one: Any) -> None:
     """Zero what a group adds to for one batch entry: its share of the gradients of B, C and low-rank delta."""
-    directions, rows = fixed(p, field.DIRECTIONS), fixed(p, field.ROWS)
-    row = (group * fixed(p, field.BATCH) + b) * directions * rows
+    directions, rows = invariant(p, field.DIRECTIONS), invariant(p, field.ROWS)
+    row = (group * invariant(p, field.BATCH) + b) * directions * rows
     for which, width in (
-        (field.DB, fixed(p, field.STATES)),
-        (field.DC, fixed(p, field.STATES)),
-        (field.DDELTA, fixed(p, field.RANK)),
+        (field.DB, invariant(p, field.STATES)),
+        (field.DC, invariant(p, field.STATES)),
+        (field.DDELTA, invariant(p, field.RANK)),
     ):
-        zero_row(off(at(fixed(p, which), one), row * width), directions * rows * width, one)
+        zero_row(offset(pointer(invariant(p, which), one), row * width), directions * rows * width, one)
 
 
 @njit
@@ -88,51 +88,55 @@ def _one_tile(p: Any, b: int, slot: int, group: int, tile: int, scratch: int, on
     """All directions of one batch entry and one tile of channels."""
     lanes = lane_count(one)
     first = tile * TILE * lanes
-    dim, length, rows = fixed(p, field.DIM), fixed(p, field.LENGTH), fixed(p, field.ROWS)
-    directions = fixed(p, field.DIRECTIONS)
+    dim, length, rows = (
+        invariant(p, field.DIM),
+        invariant(p, field.LENGTH),
+        invariant(p, field.ROWS),
+    )
+    directions = invariant(p, field.DIRECTIONS)
     count = min(TILE * lanes, dim - first)
     vectors = (count + lanes - 1) // lanes
-    marks = at(scratch, INT8)
-    work = at(scratch + fixed(p, field.MARKS_SIZE), one)
+    marks = pointer(scratch, INT8)
+    work = pointer(scratch + invariant(p, field.MARKS_SIZE), one)
     gates = work
-    gate_gradients = off(gates, length * TILE * lanes)
-    gated = fixed(p, field.Z) != 0
+    gate_gradients = offset(gates, length * TILE * lanes)
+    gated = invariant(p, field.Z) != 0
     if gated:
-        work = off(gate_gradients, length * TILE * lanes)
+        work = offset(gate_gradients, length * TILE * lanes)
         fill(gate_gradients, length * vectors, one)
         for position in range(length):
-            z = off(tensor_row(p, field.Z, b, 0, position, one), first)
+            z = offset(tensor_row(p, field.Z, b, 0, position, one), first)
             for v in range(vectors):
-                row = load_row(off(z, v * lanes), count - v * lanes, work, one)
+                row = load_row(offset(z, v * lanes), count - v * lanes, work, one)
                 vstore(gates, (position * vectors + v) * lanes, silu_and_slope(row, one)[0])
-    shared = fixed(p, field.SHARED) != 0
-    du = off(at(fixed(p, field.DU), one), first)
-    ddelta = off(at(fixed(p, field.DDELTA), one), first)
+    shared = invariant(p, field.SHARED) != 0
+    du = offset(pointer(invariant(p, field.DU), one), first)
+    ddelta = offset(pointer(invariant(p, field.DDELTA), one), first)
     if shared:
-        du = off(du, b * rows * dim)
+        du = offset(du, b * rows * dim)
         for row in range(rows):
-            zero_row(off(du, row * dim), count, one)
+            zero_row(offset(du, row * dim), count, one)
     for k in range(directions):
         clear_marks(marks, rows)
         here = (b * directions + k) * rows * dim
-        du_k = du if shared else off(du, here)
-        ddelta_k = off(ddelta, here)
+        du_k = du if shared else offset(du, here)
+        ddelta_k = offset(ddelta, here)
         _one_direction(
             p, b, k, slot, group, first, count, du_k, ddelta_k, marks, gates, gate_gradients, work, one
         )
         if not shared:
             zero_unmarked(marks, rows, du_k, dim, count, one)
-        if fixed(p, field.RANK) == 0:
+        if invariant(p, field.RANK) == 0:
             zero_unmarked(marks, rows, ddelta_k, dim, count, one)
     if gated:
-        dz = off(at(fixed(p, field.DZ), one), b * length * dim + first)
+        dz = offset(pointer(invariant(p, field.DZ), one), b * length * dim + first)
         for position in range(length):
-            z = off(tensor_row(p, field.Z, b, 0, position, one), first)
+            z = offset(tensor_row(p, field.Z, b, 0, position, one), first)
             for v in range(vectors):
                 left = count - v * lanes
-                row = load_row(off(z, v * lanes), left, work, one)
+                row = load_row(offset(z, v * lanes), left, work, one)
                 slope = silu_and_slope(row, one)[1] * vload(gate_gradients, (position * vectors + v) * lanes)
-                store_row(off(dz, position * dim + v * lanes), left, work, slope, one)
+                store_row(offset(dz, position * dim + v * lanes), left, work, slope, one)
 
 
 @njit
@@ -155,48 +159,58 @@ def _one_direction(
     """The chunks of one order, last to first."""
     lanes = lane_count(one)
     vectors = (count + lanes - 1) // lanes
-    directions, states, padded = fixed(p, field.DIRECTIONS), fixed(p, field.STATES), fixed(p, field.PADDED)
-    dim, rank, rows = fixed(p, field.DIM), fixed(p, field.RANK), fixed(p, field.ROWS)
+    directions, states, padded = (
+        invariant(p, field.DIRECTIONS),
+        invariant(p, field.STATES),
+        invariant(p, field.PADDED),
+    )
+    dim, rank, rows = (
+        invariant(p, field.DIM),
+        invariant(p, field.RANK),
+        invariant(p, field.ROWS),
+    )
     # scratch: a ragged row; per step of a chunk and vector; per vector and state
     per_step = field.STRIDE * lanes
-    deltas = off(work, lanes)
-    inputs = off(deltas, per_step)
-    inflows = off(inputs, per_step)
-    slopes = off(inflows, per_step)
-    outer = off(slopes, per_step)  # gradient of the output before its gate
-    raw = off(outer, per_step)  # gradient of the output
-    results = off(raw, per_step)
-    into_flow = off(results, per_step)  # sum over states of g B
-    into_decay = off(into_flow, per_step)  # sum over states of w A
-    tape = off(into_decay, per_step)  # six numbers per step of a pair of states
+    deltas = offset(work, lanes)
+    inputs = offset(deltas, per_step)
+    inflows = offset(inputs, per_step)
+    slopes = offset(inflows, per_step)
+    outer = offset(slopes, per_step)  # gradient of the output before its gate
+    raw = offset(outer, per_step)  # gradient of the output
+    results = offset(raw, per_step)
+    into_flow = offset(results, per_step)  # sum over states of g B
+    into_decay = offset(into_flow, per_step)  # sum over states of w A
+    tape = offset(into_decay, per_step)  # six numbers per step of a pair of states
     even = states + states % 2
-    carry = off(tape, 6 * CHUNK * lanes)
-    dA = off(carry, TILE * even * lanes)
-    sums = off(dA, TILE * even * lanes)  # of one chunk: gradients of B, then of C, [states, steps]
-    nothing = off(sums, 2 * even * CHUNK)
-    addresses = at(address(off(nothing, even + rank + rank % 2)), INT64)  # of B and C at each step
-    odd = off(addresses, 2 * CHUNK)  # the same for the last of an odd number of states, paired with zeros
-    pairs = at(address(off(odd, 2 * CHUNK)), one)
-    gated = fixed(p, field.Z) != 0
+    carry = offset(tape, 6 * CHUNK * lanes)
+    dA = offset(carry, TILE * even * lanes)
+    sums = offset(dA, TILE * even * lanes)  # of one chunk: gradients of B, then of C, [states, steps]
+    nothing = offset(sums, 2 * even * CHUNK)
+    addresses = pointer(address(offset(nothing, even + rank + rank % 2)), INT64)  # of B and C at each step
+    odd = offset(addresses, 2 * CHUNK)  # the same for the last of an odd number of states, paired with zeros
+    pairs = pointer(address(offset(odd, 2 * CHUNK)), one)
+    gated = invariant(p, field.Z) != 0
 
     zero = spread(one - one)
-    A = off(at(fixed(p, field.A), one), k * states * padded + first)
+    A = offset(pointer(invariant(p, field.A), one), k * states * padded + first)
     partial = slot * directions + k
-    skips = off(at(fixed(p, field.SKIP), one), k * padded + first)
-    dskips = off(at(fixed(p, field.DSKIP), one), partial * padded + first)
-    dbiases = off(at(fixed(p, field.DBIAS), one), partial * padded + first)
-    weight = off(at(fixed(p, field.WEIGHT), one), k * rank * padded + first)
-    dweight = off(at(fixed(p, field.DWEIGHT), one), partial * rank * padded + first)
-    share = (group * fixed(p, field.BATCH) + b) * directions + k
-    dB = off(at(fixed(p, field.DB), one), share * rows * states)
-    dC = off(at(fixed(p, field.DC), one), share * rows * states)
-    dlow = off(at(fixed(p, field.DDELTA), one), share * rows * rank)
+    skips = offset(pointer(invariant(p, field.SKIP), one), k * padded + first)
+    dskips = offset(pointer(invariant(p, field.DSKIP), one), partial * padded + first)
+    dbiases = offset(pointer(invariant(p, field.DBIAS), one), partial * padded + first)
+    weight = offset(pointer(invariant(p, field.WEIGHT), one), k * rank * padded + first)
+    dweight = offset(pointer(invariant(p, field.DWEIGHT), one), partial * rank * padded + first)
+    share = (group * invariant(p, field.BATCH) + b) * directions + k
+    dB = offset(pointer(invariant(p, field.DB), one), share * rows * states)
+    dC = offset(pointer(invariant(p, field.DC), one), share * rows * states)
+    dlow = offset(pointer(invariant(p, field.DDELTA), one), share * rows * rank)
     fill(tape, 6 * CHUNK + 2 * TILE * even, one)
     for n in range(even + rank):
-        put(nothing, n, one - one)
-    end = fixed(at(fixed(p, field.LENGTHS), INT64), k)
-    chunks = (fixed(p, field.STEPS) + CHUNK - 1) // CHUNK
-    saved = off(at(fixed(p, field.SAVED), one), (b * directions + k) * chunks * states * padded + first)
+        store(nothing, n, one - one)
+    end = invariant(pointer(invariant(p, field.LENGTHS), INT64), k)
+    chunks = (invariant(p, field.STEPS) + CHUNK - 1) // CHUNK
+    saved = offset(
+        pointer(invariant(p, field.SAVED), one), (b * directions + k) * chunks * states * padded + first
+    )
     natural = one / base_log(one)  # brings A back from the base of `power`
 
     runs = vectors * (even // 2)
@@ -208,35 +222,35 @@ def _one_direction(
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
             position = row_at(p, field.WRITE, k, start + t)
-            source = off(tensor_row(p, field.U, b, k, max(row, 0), one), first)
-            dy_row = off(tensor_row(p, field.DY, b, k, max(position, 0), one), first)
-            put(addresses, t, address(nothing))
-            put(addresses, CHUNK + t, address(nothing))
+            source = offset(tensor_row(p, field.U, b, k, max(row, 0), one), first)
+            dy_row = offset(tensor_row(p, field.DY, b, k, max(position, 0), one), first)
+            store(addresses, t, address(nothing))
+            store(addresses, CHUNK + t, address(nothing))
             if row >= 0:
-                prefetch_target(off(du, row * dim), one)
+                prefetch_target(offset(du, row * dim), one)
                 if rank == 0:
-                    prefetch_target(off(ddelta, row * dim), one)
-                put(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
-                put(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
+                    prefetch_target(offset(ddelta, row * dim), one)
+                store(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
+                store(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
             if states != even:
-                put(odd, t, address(off(pairs, 4 * t)))
-                put(odd, CHUNK + t, address(off(pairs, 4 * t + 2)))
-                put(pairs, 4 * t, get(at(get(addresses, t), one), states - 1))
-                put(pairs, 4 * t + 1, one - one)
-                put(pairs, 4 * t + 2, get(at(get(addresses, CHUNK + t), one), states - 1))
-                put(pairs, 4 * t + 3, one - one)
+                store(odd, t, address(offset(pairs, 4 * t)))
+                store(odd, CHUNK + t, address(offset(pairs, 4 * t + 2)))
+                store(pairs, 4 * t, load(pointer(load(addresses, t), one), states - 1))
+                store(pairs, 4 * t + 1, one - one)
+                store(pairs, 4 * t + 2, load(pointer(load(addresses, CHUNK + t), one), states - 1))
+                store(pairs, 4 * t + 3, one - one)
             for v in range(vectors):
                 left = count - v * lanes
                 unpositive = load_delta(p, b, k, row, first + v * lanes, left, work, one)
                 delta = positive(p, unpositive, one)
                 slope, u, dy, skip = spread(one), zero, zero, zero
-                if fixed(p, field.SOFTPLUS) != 0:
+                if invariant(p, field.SOFTPLUS) != 0:
                     slope = sigmoid(unpositive, one)
                 if row >= 0:
-                    u = load_row(off(source, v * lanes), left, work, one)
+                    u = load_row(offset(source, v * lanes), left, work, one)
                 if position >= 0:
-                    dy = load_row(off(dy_row, v * lanes), left, work, one)
-                if fixed(p, field.SKIP) != 0:
+                    dy = load_row(offset(dy_row, v * lanes), left, work, one)
+                if invariant(p, field.SKIP) != 0:
                     skip = vload(skips, v * lanes)
                 place = (v * CHUNK + t) * lanes
                 vstore(deltas, place, delta)
@@ -262,8 +276,8 @@ def _one_direction(
                     for earlier in range(ahead, min(ahead + pace, start)):
                         _ask_for(p, b, k, earlier, first, one)
                     ahead += pace
-                spot = off(A, n * padded + v * lanes)
-                kept = off(saved, (chunk * states + n) * padded + v * lanes)
+                spot = offset(A, n * padded + v * lanes)
+                kept = offset(saved, (chunk * states + n) * padded + v * lanes)
                 A0, h0 = vload(spot, 0), vload(kept, 0)
                 A1, h1 = zero, zero
                 where, column = odd, 0
@@ -271,71 +285,71 @@ def _one_direction(
                     A1, h1 = vload(spot, padded), vload(kept, padded)
                     where, column = addresses, n
                 again_two(
-                    off(deltas, here), off(inflows, here), off(outer, here), off(results, here), tape,
+                    offset(deltas, here), offset(inflows, here), offset(outer, here), offset(results, here), tape,
                     A0, A1, h0, h1, where, column, steps, gated, one,
                 )  # fmt: skip
-                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, (even + n) * CHUNK), 2, one)
-                spot = off(carry, (v * even + n) * lanes)
+                _add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, (even + n) * CHUNK), 2, one)
+                spot = offset(carry, (v * even + n) * lanes)
                 reverse_two(
-                    off(deltas, here), off(inflows, here), off(outer, here), off(into_flow, here),
-                    off(into_decay, here), tape, A0, A1, spot, off(spot, TILE * even * lanes),
+                    offset(deltas, here), offset(inflows, here), offset(outer, here), offset(into_flow, here),
+                    offset(into_decay, here), tape, A0, A1, spot, offset(spot, TILE * even * lanes),
                     where, column, steps, one,
                 )  # fmt: skip
-                _add_totals(off(tape, 4 * CHUNK * lanes), off(sums, n * CHUNK), 2, one)
+                _add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, n * CHUNK), 2, one)
 
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
             if row >= 0:
                 for n in range(states):
-                    spot = off(dB, row * states + n)
-                    put(spot, 0, get(spot, 0) + get(sums, n * CHUNK + t))
-                    spot = off(dC, row * states + n)
-                    put(spot, 0, get(spot, 0) + get(sums, (even + n) * CHUNK + t))
+                    spot = offset(dB, row * states + n)
+                    store(spot, 0, load(spot, 0) + load(sums, n * CHUNK + t))
+                    spot = offset(dC, row * states + n)
+                    store(spot, 0, load(spot, 0) + load(sums, (even + n) * CHUNK + t))
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
             position = row_at(p, field.WRITE, k, start + t)
-            put(addresses, t, address(nothing))
+            store(addresses, t, address(nothing))
             if row >= 0:
-                put(marks, row, MARKED)
-                put(addresses, t, address(tensor_row(p, field.DELTA, b, k, row, one)))
+                store(marks, row, MARKED)
+                store(addresses, t, address(tensor_row(p, field.DELTA, b, k, row, one)))
             for v in range(vectors):
                 left = count - v * lanes
                 place = (v * CHUNK + t) * lanes
                 u, dinner, flow = vload(inputs, place), vload(outer, place), vload(into_flow, place)
                 change = (vload(into_decay, place) * natural + flow * u) * vload(slopes, place)
-                if fixed(p, field.BIAS) != 0:
+                if invariant(p, field.BIAS) != 0:
                     vstore(dbiases, v * lanes, vload(dbiases, v * lanes) + change)
                 vstore(slopes, place, change)
                 back = flow * vload(deltas, place)
-                if fixed(p, field.SKIP) != 0:
+                if invariant(p, field.SKIP) != 0:
                     vstore(dskips, v * lanes, vload(dskips, v * lanes) + dinner * u)
                     back = back + dinner * vload(skips, v * lanes)
                 if row >= 0:
-                    target = off(du, row * dim + v * lanes)
-                    if fixed(p, field.SHARED) != 0:
+                    target = offset(du, row * dim + v * lanes)
+                    if invariant(p, field.SHARED) != 0:
                         back = back + load_row(target, left, work, one)
                     store_row(target, left, work, back, one)
                     if rank == 0:
-                        store_row(off(ddelta, row * dim + v * lanes), left, work, change, one)
+                        store_row(offset(ddelta, row * dim + v * lanes), left, work, change, one)
                 if gated and position >= 0:
-                    spot = off(gate_gradients, (position * vectors + v) * lanes)
+                    spot = offset(gate_gradients, (position * vectors + v) * lanes)
                     vstore(spot, 0, vload(spot, 0) + vload(raw, place) * vload(results, place))
         for r in range(rank):
             fill(sums, CHUNK // lanes, one)
             for v in range(vectors):
                 _low_rank(
-                    off(slopes, v * CHUNK * lanes), off(weight, r * padded + v * lanes),
-                    off(dweight, r * padded + v * lanes), addresses, r, tape, sums, steps, one,
+                    offset(slopes, v * CHUNK * lanes), offset(weight, r * padded + v * lanes),
+                    offset(dweight, r * padded + v * lanes), addresses, r, tape, sums, steps, one,
                 )  # fmt: skip
             for t in range(steps):
                 row = row_at(p, field.READ, k, start + t)
                 if row >= 0:
-                    spot = off(dlow, row * rank + r)
-                    put(spot, 0, get(spot, 0) + get(sums, t))
-    target = off(at(fixed(p, field.DA), one), partial * states * padded + first)
+                    spot = offset(dlow, row * rank + r)
+                    store(spot, 0, load(spot, 0) + load(sums, t))
+    target = offset(pointer(invariant(p, field.DA), one), partial * states * padded + first)
     for v in range(vectors):
         for n in range(states):
-            spot = off(target, n * padded + v * lanes)
+            spot = offset(target, n * padded + v * lanes)
             vstore(spot, 0, vload(spot, 0) + vload(dA, (v * even + n) * lanes))
 
 
@@ -356,7 +370,7 @@ def _low_rank(
     factor, gathered = vload(weight, 0), vload(dweight, 0)
     for t in range(steps):
         change = vload(changes, t * lanes)
-        gathered = gathered + change * get(at(get(addresses, t), one), r)
+        gathered = gathered + change * load(pointer(load(addresses, t), one), r)
         vstore(tape, t * lanes, change * factor)
     vstore(dweight, 0, gathered)
     _add_totals(tape, sums, 1, one)
@@ -367,7 +381,9 @@ def _add_totals(products: Any, sums: Any, chunks: int, one: Any) -> None:
     """Sum products over the channels and add them to sums, step by step, for as many chunks of steps."""
     lanes = lane_count(one)
     for block in range(chunks * CHUNK // lanes):
-        vstore(sums, block * lanes, vload(sums, block * lanes) + totals(off(products, block * lanes * lanes)))
+        vstore(
+            sums, block * lanes, vload(sums, block * lanes) + totals(offset(products, block * lanes * lanes))
+        )
 
 
 @njit(forceinline=True)
@@ -378,8 +394,8 @@ def _ask_for(p: Any, b: int, k: int, step: int, first: int, one: Any) -> None:
     if row >= 0:
         prefetch(tensor_row(p, field.B, b, k, row, one), 0)
         prefetch(tensor_row(p, field.C, b, k, row, one), 0)
-        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), one)
-        if fixed(p, field.RANK) == 0:
-            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), one)
+        prefetch_row(offset(tensor_row(p, field.U, b, k, row, one), first), one)
+        if invariant(p, field.RANK) == 0:
+            prefetch_row(offset(tensor_row(p, field.DELTA, b, k, row, one), first), one)
     if position >= 0:
-        prefetch_row(off(tensor_row(p, field.DY, b, k, position, one), first), one)
+        prefetch_row(offset(tensor_row(p, field.DY, b, k, position, one), first), one)

@@ -30,14 +30,14 @@ from scansearch_kernels.cpu.scan_states import forward_four, forward_one
 from scansearch_kernels.cpu.vector_math import lane_count, silu_and_slope
 from scansearch_kernels.cpu.vectors import (
     address,
-    at,
-    fixed,
-    grab,
-    off,
+    fetch_add,
+    invariant,
+    offset,
+    pointer,
     prefetch,
     prefetch_to_write,
-    put,
     spread,
+    store,
     vload,
     vstore,
 )
@@ -48,14 +48,14 @@ CHUNK, TILE = field.CHUNK, field.TILE
 @njit
 def scan_forward(call: int, one: Any) -> None:
     """Take items of work until none is left. `one` is 1 in the precision of the call."""
-    p = at(call, INT64)
-    thread = grab(off(p, field.NEXT_THREAD))
-    scratch = fixed(p, field.SCRATCH) + thread * fixed(p, field.SCRATCH_SIZE)
-    split, tiles = fixed(p, field.SPLIT), fixed(p, field.TILES)
-    directions = fixed(p, field.DIRECTIONS)
+    p = pointer(call, INT64)
+    thread = fetch_add(offset(p, field.NEXT_THREAD))
+    scratch = invariant(p, field.SCRATCH) + thread * invariant(p, field.SCRATCH_SIZE)
+    split, tiles = invariant(p, field.SPLIT), invariant(p, field.TILES)
+    directions = invariant(p, field.DIRECTIONS)
     while True:
-        item = grab(off(p, field.NEXT_ITEM))
-        if item >= fixed(p, field.ITEMS):
+        item = fetch_add(offset(p, field.NEXT_ITEM))
+        if item >= invariant(p, field.ITEMS):
             return
         b, rest = item // (split * tiles), item % (split * tiles)
         part, tile = rest // tiles, rest % tiles
@@ -67,23 +67,26 @@ def _one_tile(p: Any, b: int, first_k: int, last_k: int, tile: int, scratch: int
     """Several directions of one batch entry and one tile of channels."""
     lanes = lane_count(one)
     first = tile * TILE * lanes
-    dim = fixed(p, field.DIM)
+    dim = invariant(p, field.DIM)
     count = min(TILE * lanes, dim - first)
     vectors = (count + lanes - 1) // lanes
-    length, states = fixed(p, field.LENGTH), fixed(p, field.STATES)
-    marks = at(scratch, INT8)
-    work = at(scratch + fixed(p, field.MARKS_SIZE), one)
+    length, states = invariant(p, field.LENGTH), invariant(p, field.STATES)
+    marks = pointer(scratch, INT8)
+    work = pointer(scratch + invariant(p, field.MARKS_SIZE), one)
     few = states + states % 2 + 4 * CHUNK  # what is no whole vector
-    gates = off(work, (1 + 3 * field.STRIDE + 2 * states * TILE + (few + lanes - 1) // lanes) * lanes)
-    if fixed(p, field.Z) != 0:
+    gates = offset(work, (1 + 3 * field.STRIDE + 2 * states * TILE + (few + lanes - 1) // lanes) * lanes)
+    if invariant(p, field.Z) != 0:
         for position in range(length):
-            z = off(tensor_row(p, field.Z, b, 0, position, one), first)
+            z = offset(tensor_row(p, field.Z, b, 0, position, one), first)
             for v in range(vectors):
-                row = load_row(off(z, v * lanes), count - v * lanes, work, one)
+                row = load_row(offset(z, v * lanes), count - v * lanes, work, one)
                 vstore(gates, (position * vectors + v) * lanes, silu_and_slope(row, one)[0])
     for k in range(first_k, last_k):
         clear_marks(marks, length)
-        image = off(at(fixed(p, field.Y), one), (b * fixed(p, field.DIRECTIONS) + k) * length * dim + first)
+        image = offset(
+            pointer(invariant(p, field.Y), one),
+            (b * invariant(p, field.DIRECTIONS) + k) * length * dim + first,
+        )
         _one_direction(p, b, k, first, count, image, marks, gates, work, one)
         zero_unmarked(marks, length, image, dim, count, one)
 
@@ -95,59 +98,63 @@ def _one_direction(
     """The recurrence along one order."""
     lanes = lane_count(one)
     vectors = (count + lanes - 1) // lanes
-    states, padded, dim = fixed(p, field.STATES), fixed(p, field.PADDED), fixed(p, field.DIM)
+    states, padded, dim = (
+        invariant(p, field.STATES),
+        invariant(p, field.PADDED),
+        invariant(p, field.DIM),
+    )
     # scratch: a ragged row; per step of a chunk and vector; per vector and state
-    deltas = off(work, lanes)
-    inflows = off(deltas, field.STRIDE * lanes)
-    results = off(inflows, field.STRIDE * lanes)
-    state = off(results, field.STRIDE * lanes)
-    decays = off(state, TILE * states * lanes)
-    nothing = off(decays, TILE * states * lanes)
-    addresses = at(address(off(nothing, states + states % 2)), INT64)  # of B and C at each step
-    gated = fixed(p, field.Z) != 0
-    A = off(at(fixed(p, field.A), one), k * states * padded + first)
-    skips = off(at(fixed(p, field.SKIP), one), k * padded + first)
+    deltas = offset(work, lanes)
+    inflows = offset(deltas, field.STRIDE * lanes)
+    results = offset(inflows, field.STRIDE * lanes)
+    state = offset(results, field.STRIDE * lanes)
+    decays = offset(state, TILE * states * lanes)
+    nothing = offset(decays, TILE * states * lanes)
+    addresses = pointer(address(offset(nothing, states + states % 2)), INT64)  # of B and C at each step
+    gated = invariant(p, field.Z) != 0
+    A = offset(pointer(invariant(p, field.A), one), k * states * padded + first)
+    skips = offset(pointer(invariant(p, field.SKIP), one), k * padded + first)
     for v in range(vectors):
         for n in range(states):
             vstore(decays, (v * states + n) * lanes, vload(A, n * padded + v * lanes))
-            put(nothing, n, one - one)
+            store(nothing, n, one - one)
     fill(state, vectors * states, one)
-    chunks = (fixed(p, field.STEPS) + CHUNK - 1) // CHUNK
-    saved = off(at(fixed(p, field.SAVED), one), first)
-    saved = off(saved, (b * fixed(p, field.DIRECTIONS) + k) * chunks * states * padded)
-    end = fixed(at(fixed(p, field.LENGTHS), INT64), k)
+    chunks = (invariant(p, field.STEPS) + CHUNK - 1) // CHUNK
+    saved = offset(pointer(invariant(p, field.SAVED), one), first)
+    saved = offset(saved, (b * invariant(p, field.DIRECTIONS) + k) * chunks * states * padded)
+    end = invariant(pointer(invariant(p, field.LENGTHS), INT64), k)
     runs = vectors * (states // 4 + states % 4)
     pace = (CHUNK + runs - 1) // runs  # rows of the next chunk to ask for in each run of a recurrence
     for start in range(0, end, CHUNK):
         steps = min(CHUNK, end - start)
-        if fixed(p, field.KEEP) != 0:
+        if invariant(p, field.KEEP) != 0:
             for n in range(states):
                 for v in range(vectors):
                     vstore(saved, n * padded + v * lanes, vload(state, (v * states + n) * lanes))
-            saved = off(saved, states * padded)
+            saved = offset(saved, states * padded)
 
         for t in range(steps):
             row = row_at(p, field.READ, k, start + t)
-            source = off(tensor_row(p, field.U, b, k, max(row, 0), one), first)
+            source = offset(tensor_row(p, field.U, b, k, max(row, 0), one), first)
             position = row_at(p, field.WRITE, k, start + t)
             if position >= 0:
-                prefetch_target(off(image, position * dim), one)
-            put(addresses, t, address(nothing))
-            put(addresses, CHUNK + t, address(nothing))
+                prefetch_target(offset(image, position * dim), one)
+            store(addresses, t, address(nothing))
+            store(addresses, CHUNK + t, address(nothing))
             if row >= 0:
-                put(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
-                put(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
+                store(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
+                store(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
             for v in range(vectors):
                 left = count - v * lanes
                 delta = positive(p, load_delta(p, b, k, row, first + v * lanes, left, work, one), one)
                 u = spread(one - one)
                 if row >= 0:
-                    u = load_row(off(source, v * lanes), left, work, one)
+                    u = load_row(offset(source, v * lanes), left, work, one)
                 place = (v * CHUNK + t) * lanes
                 vstore(deltas, place, delta)
                 vstore(inflows, place, delta * u)
                 skip = spread(one - one)
-                if fixed(p, field.SKIP) != 0:
+                if invariant(p, field.SKIP) != 0:
                     skip = vload(skips, v * lanes)
                 vstore(results, place, skip * u)
 
@@ -159,33 +166,33 @@ def _one_direction(
                 for later in range(ahead, min(ahead + pace, end)):
                     _ask_for(p, b, k, later, first, one)
                 ahead += pace
-                if fixed(p, field.KEEP) != 0:
+                if invariant(p, field.KEEP) != 0:
                     for m in range(n, min(n + 4, states)):
                         prefetch_to_write(saved, m * padded + v * lanes)
                 spot = (v * states + n) * lanes
                 if n + 4 <= states:
                     forward_four(
-                        off(deltas, here), off(inflows, here), off(results, here),
-                        off(decays, spot), off(state, spot), addresses, n, steps, one,
+                        offset(deltas, here), offset(inflows, here), offset(results, here),
+                        offset(decays, spot), offset(state, spot), addresses, n, steps, one,
                     )  # fmt: skip
                     n += 4
                 else:
                     forward_one(
-                        off(deltas, here), off(inflows, here), off(results, here),
-                        off(decays, spot), off(state, spot), addresses, n, steps, one,
+                        offset(deltas, here), offset(inflows, here), offset(results, here),
+                        offset(decays, spot), offset(state, spot), addresses, n, steps, one,
                     )  # fmt: skip
                     n += 1
 
         for t in range(steps):
             position = row_at(p, field.WRITE, k, start + t)
             if position >= 0:
-                put(marks, position, MARKED)
-                target = off(image, position * dim)
+                store(marks, position, MARKED)
+                target = offset(image, position * dim)
                 for v in range(vectors):
                     result = vload(results, (v * CHUNK + t) * lanes)
                     if gated:
                         result = result * vload(gates, (position * vectors + v) * lanes)
-                    store_row(off(target, v * lanes), count - v * lanes, work, result, one)
+                    store_row(offset(target, v * lanes), count - v * lanes, work, result, one)
 
 
 @njit(forceinline=True)
@@ -195,6 +202,6 @@ def _ask_for(p: Any, b: int, k: int, step: int, first: int, one: Any) -> None:
     if row >= 0:
         prefetch(tensor_row(p, field.B, b, k, row, one), 0)
         prefetch(tensor_row(p, field.C, b, k, row, one), 0)
-        prefetch_row(off(tensor_row(p, field.U, b, k, row, one), first), one)
-        if fixed(p, field.RANK) == 0:
-            prefetch_row(off(tensor_row(p, field.DELTA, b, k, row, one), first), one)
+        prefetch_row(offset(tensor_row(p, field.U, b, k, row, one), first), one)
+        if invariant(p, field.RANK) == 0:
+            prefetch_row(offset(tensor_row(p, field.DELTA, b, k, row, one), first), one)

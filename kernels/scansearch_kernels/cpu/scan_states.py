@@ -9,7 +9,7 @@ from numba import njit
 
 from scansearch_kernels.cpu import layout as field
 from scansearch_kernels.cpu.vector_math import lane_count, power
-from scansearch_kernels.cpu.vectors import at, get, off, vload, vstore
+from scansearch_kernels.cpu.vectors import load, offset, pointer, vload, vstore
 
 CHUNK = field.CHUNK
 
@@ -33,17 +33,17 @@ def forward_four(
     h0, h1 = vload(state, 0), vload(state, lanes)
     h2, h3 = vload(state, 2 * lanes), vload(state, 3 * lanes)
     for t in range(steps):
-        B = off(at(get(addresses, t), one), n)
-        C = off(at(get(addresses, CHUNK + t), one), n)
+        B = offset(pointer(load(addresses, t), one), n)
+        C = offset(pointer(load(addresses, CHUNK + t), one), n)
         delta, inflow = vload(deltas, t * lanes), vload(inflows, t * lanes)
-        h0 = power(delta * A0) * h0 + inflow * get(B, 0)
-        h1 = power(delta * A1) * h1 + inflow * get(B, 1)
-        h2 = power(delta * A2) * h2 + inflow * get(B, 2)
-        h3 = power(delta * A3) * h3 + inflow * get(B, 3)
-        result = vload(results, t * lanes) + h0 * get(C, 0)
-        result = result + h1 * get(C, 1)
-        result = result + h2 * get(C, 2)
-        vstore(results, t * lanes, result + h3 * get(C, 3))
+        h0 = power(delta * A0) * h0 + inflow * load(B, 0)
+        h1 = power(delta * A1) * h1 + inflow * load(B, 1)
+        h2 = power(delta * A2) * h2 + inflow * load(B, 2)
+        h3 = power(delta * A3) * h3 + inflow * load(B, 3)
+        result = vload(results, t * lanes) + h0 * load(C, 0)
+        result = result + h1 * load(C, 1)
+        result = result + h2 * load(C, 2)
+        vstore(results, t * lanes, result + h3 * load(C, 3))
     vstore(state, 0, h0)
     vstore(state, lanes, h1)
     vstore(state, 2 * lanes, h2)
@@ -66,9 +66,9 @@ def forward_one(
     lanes = lane_count(one)
     A, h = vload(decays, 0), vload(state, 0)
     for t in range(steps):
-        inflow = vload(inflows, t * lanes) * get(at(get(addresses, t), one), n)
+        inflow = vload(inflows, t * lanes) * load(pointer(load(addresses, t), one), n)
         h = power(vload(deltas, t * lanes) * A) * h + inflow
-        result = vload(results, t * lanes) + h * get(at(get(addresses, CHUNK + t), one), n)
+        result = vload(results, t * lanes) + h * load(pointer(load(addresses, CHUNK + t), one), n)
         vstore(results, t * lanes, result)
     vstore(state, 0, h)
 
@@ -99,20 +99,20 @@ def again_two(
     length = CHUNK * lanes
     for t in range(steps):
         place = t * lanes
-        B = off(at(get(addresses, t), one), n)
+        B = offset(pointer(load(addresses, t), one), n)
         delta, inflow, dy = vload(deltas, place), vload(inflows, place), vload(outer, place)
         a0, a1 = power(delta * A0), power(delta * A1)
         vstore(tape, place, a0)
         vstore(tape, length + place, a1)
         vstore(tape, 2 * length + place, h0)
         vstore(tape, 3 * length + place, h1)
-        h0 = a0 * h0 + inflow * get(B, 0)
-        h1 = a1 * h1 + inflow * get(B, 1)
+        h0 = a0 * h0 + inflow * load(B, 0)
+        h1 = a1 * h1 + inflow * load(B, 1)
         vstore(tape, 4 * length + place, h0 * dy)
         vstore(tape, 5 * length + place, h1 * dy)
         if gated:
-            C = off(at(get(addresses, CHUNK + t), one), n)
-            vstore(results, place, vload(results, place) + h0 * get(C, 0) + h1 * get(C, 1))
+            C = offset(pointer(load(addresses, CHUNK + t), one), n)
+            vstore(results, place, vload(results, place) + h0 * load(C, 0) + h1 * load(C, 1))
 
 
 @njit(forceinline=True)
@@ -139,12 +139,12 @@ def reverse_two(
     d0, d1 = vload(dA, 0), vload(dA, lanes)
     for t in range(steps - 1, -1, -1):
         place = t * lanes
-        B = off(at(get(addresses, t), one), n)
-        C = off(at(get(addresses, CHUNK + t), one), n)
+        B = offset(pointer(load(addresses, t), one), n)
+        C = offset(pointer(load(addresses, CHUNK + t), one), n)
         delta, inflow, dy = vload(deltas, place), vload(inflows, place), vload(outer, place)
-        g0 = q0 + dy * get(C, 0)
-        g1 = q1 + dy * get(C, 1)
-        vstore(into_flow, place, vload(into_flow, place) + g0 * get(B, 0) + g1 * get(B, 1))
+        g0 = q0 + dy * load(C, 0)
+        g1 = q1 + dy * load(C, 1)
+        vstore(into_flow, place, vload(into_flow, place) + g0 * load(B, 0) + g1 * load(B, 1))
         vstore(tape, 4 * length + place, g0 * inflow)
         vstore(tape, 5 * length + place, g1 * inflow)
         q0 = g0 * vload(tape, place)

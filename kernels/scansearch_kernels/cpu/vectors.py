@@ -58,7 +58,7 @@ def _call(builder: Any, name: str, kind: ir.VectorType, *operands: Any) -> Any:
 
 
 @intrinsic
-def at(_: Any, address: Any, like: Any) -> Any:
+def pointer(_: Any, address: Any, like: Any) -> Any:
     """The integer `address` as a pointer to numbers of the type of `like`."""
     pointer = types.CPointer(like)
 
@@ -79,7 +79,7 @@ def address(_: Any, pointer: Any) -> Any:
 
 
 @intrinsic
-def off(_: Any, pointer: Any, count: Any) -> Any:
+def offset(_: Any, pointer: Any, count: Any) -> Any:
     """`pointer` moved by `count` elements."""
 
     def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
@@ -89,7 +89,7 @@ def off(_: Any, pointer: Any, count: Any) -> Any:
 
 
 @intrinsic
-def get(_: Any, pointer: Any, index: Any) -> Any:
+def load(_: Any, pointer: Any, index: Any) -> Any:
     """One element."""
 
     def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
@@ -99,7 +99,7 @@ def get(_: Any, pointer: Any, index: Any) -> Any:
 
 
 @intrinsic
-def fixed(_: Any, pointer: Any, index: Any) -> Any:
+def invariant(_: Any, pointer: Any, index: Any) -> Any:
     """One element that nobody writes while the kernel runs, so that the load can leave its loop."""
 
     def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
@@ -112,7 +112,7 @@ def fixed(_: Any, pointer: Any, index: Any) -> Any:
 
 
 @intrinsic
-def put(_: Any, pointer: Any, index: Any, value: Any) -> Any:
+def store(_: Any, pointer: Any, index: Any, value: Any) -> Any:
     """Store one element."""
 
     def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
@@ -125,7 +125,7 @@ def put(_: Any, pointer: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def grab(_: Any, pointer: Any) -> Any:
+def fetch_add(_: Any, pointer: Any) -> Any:
     """Atomically take the next number from a shared int64 counter."""
 
     def code(_: Any, builder: Any, __: Any, args: Any) -> Any:

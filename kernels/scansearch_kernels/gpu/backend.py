@@ -11,10 +11,9 @@ import triton
 from torch import Tensor
 
 from scansearch_kernels import ops
-from scansearch_kernels.calls import ConvCall, ScanCall, check_order
+from scansearch_kernels.calls import ConvCall, ScanCall
 from scansearch_kernels.gpu import conv, plan
 from scansearch_kernels.gpu.launch import interpreted, run_all
-from scansearch_kernels.transforms import refuse_tangents
 
 OLDEST_TRITON = (3, 4)  # the first with `triton.knobs` and with all of the language that the kernels use
 
@@ -50,28 +49,16 @@ def _on_device(tensor: Tensor) -> None:
         register("cpu")  # the cpu backend may have been imported since
 
 
-def _checked(call: ScanCall) -> ScanCall:
-    """A compiled graph calls here directly, and a wrong index would read foreign memory."""
-    refuse_tangents("the selective scan", call.tensors())
-    for name, order, limit in (
-        ("read_order", call.read_order, call.u.shape[2]),
-        ("write_order", call.write_order, call.image_length),
-    ):
-        if order is not None:
-            check_order(name, order, call.u.device, limit)
-    return call
-
-
 def _scan(*arguments: Any) -> tuple[Tensor, Tensor]:
-    call, keep = _checked(ops.scan_call(*arguments[:15])), arguments[15]
+    call, keep = ops.checked_scan(*arguments[:15]), arguments[15]
     launches, y, saved = plan.plan_forward(call, keep)
     if y.numel():
         run_all(launches)
-    return y, y.new_empty(0, dtype=_state_dtype(call)) if saved is None or not y.numel() else saved
+    return y, y.new_empty(0, dtype=call.compute_dtype) if saved is None or not y.numel() else saved
 
 
 def _scan_backward(dy: Tensor, saved: Tensor, *arguments: Any) -> list[Tensor]:
-    call = _checked(ops.scan_call(*arguments))
+    call = ops.checked_scan(*arguments)
     if not dy.numel():
         zeros = {name: getattr(call, name) for name in ops.SCAN_INPUTS}
         return ops.present(
@@ -85,7 +72,7 @@ def _scan_backward(dy: Tensor, saved: Tensor, *arguments: Any) -> list[Tensor]:
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> Tensor:
-    launches, y = conv.plan_forward(_conv_call(x, weight, bias, read_order, lengths, steps))
+    launches, y = conv.plan_forward(ops.checked_conv(x, weight, bias, read_order, lengths, steps))
     run_all(launches)
     return y
 
@@ -93,22 +80,10 @@ def _conv(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, s
 def _conv_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int
 ) -> list[Tensor]:
-    call = _conv_call(x, weight, bias, read_order, lengths, steps)
+    call = ops.checked_conv(x, weight, bias, read_order, lengths, steps)
     launches, partial = conv.plan_backward(call, dy)
     run_all(launches)
     return ops.present(conv.finish(call, partial), ops.CONV_INPUTS, dy)
-
-
-def _conv_call(x: Tensor, weight: Tensor, bias: Any, read_order: Any, lengths: Any, steps: int) -> ConvCall:
-    refuse_tangents("the causal convolution", (x, weight, bias))
-    if read_order is not None:
-        check_order("read_order", read_order, x.device, x.shape[1])
-    return ConvCall(x, weight, bias, read_order, tuple(int(length) for length in lengths), steps)
-
-
-def _state_dtype(call: ScanCall) -> torch.dtype:
-    double = any(tensor.dtype == torch.float64 for tensor in call.tensors())
-    return torch.float64 if double else torch.float32
 
 
 def register(device: str) -> None:

@@ -21,7 +21,6 @@ from scansearch_kernels.gpu.launch import (
     Launch,
     addressable,
     check_extent,
-    compute_dtype,
     lengths_on,
     triton_dtype,
 )
@@ -180,7 +179,7 @@ def _arguments(call: ConvCall) -> tuple[dict[str, Tensor | int], dict[str, Any],
     }  # fmt: skip
     constants = {
         "WIDTH": width, "HAS_BIAS": call.bias is not None, "HAS_READ": call.read_order is not None,
-        "TILE": tile, "COMPUTE": triton_dtype(compute_dtype(call.tensors())),
+        "TILE": tile, "COMPUTE": triton_dtype(call.compute_dtype),
     }  # fmt: skip
     return arguments, constants, -(-dim // tile)
 
@@ -213,7 +212,7 @@ def plan_backward(call: ConvCall, dy: Tensor) -> tuple[list[Launch], dict[str, T
     batch, rows = call.x.shape[:2]
     directions, dim, width = call.weight.shape
     dy = addressable(dy)
-    compute = compute_dtype(call.tensors())
+    compute = call.compute_dtype
     parts = -(-call.steps // STEPS.value)
 
     def empty(*shape: int) -> Tensor:

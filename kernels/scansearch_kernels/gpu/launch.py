@@ -83,11 +83,6 @@ def check_extent(rows: int, dim: int) -> None:
         raise ValueError(f"rows x dim must be below {LIMIT} on the GPU, got {rows} x {dim}")
 
 
-def compute_dtype(tensors: list[Tensor]) -> torch.dtype:
-    """float64 if any tensor has it, else float32."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-
-
 def triton_dtype(dtype: torch.dtype) -> Any:
     """Triton's name of a compute dtype."""
     return tl.float64 if dtype == torch.float64 else tl.float32

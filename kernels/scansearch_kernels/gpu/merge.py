@@ -17,9 +17,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from scansearch_kernels.gpu.launch import LIMIT, Launch, addressable, compute_dtype, interpreted, triton_dtype
+from scansearch_kernels import calls
+from scansearch_kernels.gpu.launch import LIMIT, Launch, addressable, interpreted, triton_dtype
 
-EPSILON = tl.constexpr(1e-5)
+EPSILON = tl.constexpr(calls.EPSILON)
 WIDEST = 8192  # channels that the registers of one program hold
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 STRIP = 4  # tiles of rows per program where every row is its own result,
@@ -239,7 +240,7 @@ def make_plan(y: Tensor, channel: Tensor | None = None, gates: Tensor | None = N
     }  # fmt: skip
     tile = max(16, triton.next_power_of_2(dim))
     rows = max(1, 512 // tile)
-    return Plan(y, channel, gates, compute_dtype(given), arguments, tile, rows)
+    return Plan(y, channel, gates, calls.compute_dtype(given), arguments, tile, rows)
 
 
 def plan_means_forward(y: Tensor) -> tuple[Launch, Tensor]:
@@ -310,7 +311,7 @@ def sum_backward(
 ) -> tuple[Tensor | None, ...]:
     """dy, dchannel and dgates; None for what is absent."""
     if channel is None and gates is None:
-        return dout.unsqueeze(1).expand_as(y), None, None
+        return dout.unsqueeze(1).expand_as(y).clone(memory_format=torch.contiguous_format), None, None
     launch, dy, dchannel, dgates = plan_sum_backward(y, channel, gates, dout)
     launch.run()
     return (

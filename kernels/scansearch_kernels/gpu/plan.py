@@ -14,7 +14,6 @@ from scansearch_kernels.gpu.launch import (
     Launch,
     addressable,
     check_extent,
-    compute_dtype,
     covers,
     lengths_on,
     output,
@@ -35,23 +34,24 @@ LOG2E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Tuning:
-    """Sizes of the scan kernels. Tests shrink them; None means chosen for the call.
+    """Sizes of the scan kernels. Tests shrink them; None means chosen for the call, as was measured on an H200.
 
     block: steps between saved states, a multiple of 16. tile: channels per program, a power of two.
-    segments: into how many pieces the sequence is split. forward_registers, backward_registers: the most that a
-    thread of the scan may use, so that more warps fit on a multiprocessor. unroll: states that the backward's inner
-    loop works on at a time.
+    segments: into how many pieces the sequence is split. group: steps whose rows the forward asks for together.
+    forward_registers, backward_registers: the most that a thread of the scan may use, so that more warps fit on a
+    multiprocessor. unroll: states that the backward's inner loop works on at a time; ahead: whether it asks for B and C
+    of the next state meanwhile; again: `group` of the forward that the backward repeats.
     """
 
     block: int = 64
     tile: int | None = None
     segments: int | None = None
+    group: int = 4
     forward_registers: int | None = None
     backward_registers: int | None = None
     unroll: int = 1
-    group: int = 4
-    ahead: bool = True
-    again: int = 4
+    ahead: bool | None = None
+    again: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
     directions, dim, states = call.A.shape
     batch, blocks = call.u.shape[0], max(1, -(-call.steps // tuning.block))
     check_extent(max(call.u.shape[2], call.image_length, call.steps), dim)
-    compute = compute_dtype(call.tensors())
+    compute = call.compute_dtype
     rank = 0 if call.delta_weight is None else call.delta_weight.shape[2]
     states_pad = max(2, triton.next_power_of_2(states))
     widest = 64 if states_pad <= 16 else 32
@@ -161,10 +161,13 @@ def make_plan(call: ScanCall, tuning: Tuning) -> Plan:
         "rows_total": call.u.shape[2], "blocks": blocks, "segments": segments,
         "segment_blocks": segment_blocks,
     }  # fmt: skip
+    gated = call.z is not None
+    ahead = gated if tuning.ahead is None else tuning.ahead
+    again = tuning.again or (2 if gated else 4)
     constants = {
         "COMPUTE": triton_dtype(compute), "STATES": states, "STATES_PAD": states_pad,
         "LOW_RANK": rank > 0, "SPLIT": parts,
-        "UNROLL": tuning.unroll, "GROUP": tuning.group, "AHEAD": tuning.ahead, "AGAIN": tuning.again,
+        "UNROLL": tuning.unroll, "GROUP": tuning.group, "AHEAD": ahead, "AGAIN": again,
         "TILE": tile, "EVEN": dim % tile == 0, "BLOCK": tuning.block, "SOFTPLUS": call.delta_softplus,
         "HAS_BIAS": call.delta_bias is not None, "HAS_D": call.D is not None, "HAS_Z": call.z is not None,
         "HAS_READ": call.read_order is not None, "HAS_WRITE": call.write_order is not None,
