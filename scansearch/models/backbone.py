@@ -158,6 +158,7 @@ class ScanBackbone(nn.Module):
         self.norm: nn.Module
         self.head: nn.Module
         self.patch_size: int
+        self.default_cfg: dict[str, Any]  # timm's
 
     def _check_pool(self, pool: str) -> str:
         if pool not in self.pools:

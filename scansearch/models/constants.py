@@ -68,11 +68,11 @@ def _remember(make: Callable[..., T], key: tuple[Any, ...]) -> T:
 def _untraced() -> Iterator[None]:
     """torch.jit.trace records no making of constants: a second trace, which finds them made, would differ."""
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 def _plain(tensor: Tensor) -> bool:

@@ -291,8 +291,8 @@ class LocalVMamba(ScanBackbone):
             if stop_early and intermediates_only and index >= max(take):
                 break
         intermediates = [maps[index] for index in take]
-        final = None if intermediates_only else self.norm(x)
-        return intermediates_result(intermediates, final, as_dict=output_dict)
+        tokens = None if intermediates_only else self.norm(x)
+        return intermediates_result(intermediates, tokens, as_dict=output_dict)
 
     def _prune_layers(self, last: int) -> None:
         self.stages = self.stages[: last + 1]
