@@ -5,8 +5,6 @@ derivatives or transformations of torch.func are asked for, and for a compiler, 
 """
 
 import importlib
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -203,17 +201,14 @@ fused_means.register_autograd(_means_autograd, setup_context=_save)
 fused_sum.register_autograd(_sum_autograd, setup_context=_save)
 
 
-# As torch counts the plain forms: sums and means are free, the gated sum is a matrix product.
-@register_flop_formula([torch.ops.scansearch.branch_means, torch.ops.scansearch.branch_means_backward])
-def _means_flops(*_: Any, **__: Any) -> int:
+# Normalising, gating and adding are left out of the count, as torch leaves out norms, sums and products.
+@register_flop_formula(
+    [
+        torch.ops.scansearch.branch_means,
+        torch.ops.scansearch.branch_means_backward,
+        torch.ops.scansearch.branch_sum,
+        torch.ops.scansearch.branch_sum_backward,
+    ]
+)
+def _flops(*_: Any, **__: Any) -> int:
     return 0
-
-
-@register_flop_formula(torch.ops.scansearch.branch_sum)
-def _sum_flops(y: Sequence[int], channel: Any, gates: Any, *_: Any, **__: Any) -> int:
-    return 0 if gates is None else 2 * math.prod(y)
-
-
-@register_flop_formula(torch.ops.scansearch.branch_sum_backward)
-def _sum_backward_flops(y: Sequence[int], channel: Any, gates: Any, *_: Any, **__: Any) -> int:
-    return 0 if gates is None else 4 * math.prod(y)

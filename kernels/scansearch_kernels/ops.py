@@ -104,7 +104,9 @@ def conv_backward(
 
 def selective_scan(call: ScanCall) -> Tensor:
     """The registered operation on a checked call; states are kept only if a gradient will be asked for."""
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in call.tensors())
+    # A trace is checked against one without gradients, which must look the same.
+    recorded = torch.is_grad_enabled() or torch.jit.is_tracing()
+    keep = recorded and any(tensor.requires_grad for tensor in call.tensors())
     result: Tensor = scan(*flat(call), keep)[0]
     return result
 

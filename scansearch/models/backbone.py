@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.utils.checkpoint import checkpoint
 
 from scansearch.errors import InputError
@@ -37,6 +38,18 @@ def check_rate(name: str, rate: float) -> float:
     return float(rate)
 
 
+def check_sides(img_size: int | Sequence[int], patch_size: int) -> tuple[int, int]:
+    """Height and width in pixels.
+
+    Raises:
+        InputError: not one or two numbers, or less than one patch.
+    """
+    sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+    if patch_size < 1 or len(sides) != 2 or min(sides) < patch_size:
+        raise InputError(f"img_size {img_size} must be at least one patch of {patch_size} pixels a side")
+    return sides[0], sides[1]
+
+
 def increasing_rates(last: float, count: int) -> list[float]:
     """``count`` rates that rise linearly from 0 to ``last``."""
     return [last * index / max(count - 1, 1) for index in range(count)]
@@ -57,6 +70,54 @@ def level_indices(indices: int | Sequence[int] | None, levels: int) -> tuple[int
     return found
 
 
+def pool_tokens(kind: str, tokens: Tensor) -> Tensor:
+    """[batch, length, dim] -> [batch, dim] by their "avg", "max", or "avgmax": the mean of both, as in timm."""
+    if kind == "avg":
+        return tokens.mean(dim=1)
+    if kind == "max":
+        return tokens.amax(dim=1)
+    return 0.5 * (tokens.mean(dim=1) + tokens.amax(dim=1))
+
+
+def run_layer(layer: nn.Module, *arguments: Any, checkpointing: bool) -> Any:
+    """``layer(*arguments)``; with ``checkpointing`` its activations are computed again in the backward pass."""
+    if checkpointing and torch.is_grad_enabled():
+        return checkpoint(layer, *arguments, use_reentrant=False)
+    return layer(*arguments)
+
+
+def check_image(x: Tensor, in_chans: int) -> None:
+    """Raise an InputError unless ``x`` is [batch, in_chans, height, width]; a symbol of torch.fx has no shape yet."""
+    if not isinstance(x, Proxy) and (x.ndim != 4 or x.shape[1] != in_chans):
+        raise InputError(f"images of shape {tuple(x.shape)} do not fit [batch, {in_chans}, height, width]")
+
+
+def intermediates_result(
+    maps: list[Tensor],
+    final: Tensor | None,
+    *,
+    prefixes: list[Tensor] | None = None,
+    as_dict: bool = False,
+) -> Any:
+    """What timm's ``forward_intermediates`` returns: maps, with the prefix tokens of each, and the ``final`` tokens.
+
+    ``final`` is None where only the maps were asked for.
+    """
+    if as_dict:
+        result: dict[str, Any] = {"image_intermediates": maps}
+        if prefixes is not None:
+            result["image_intermediates_prefix"] = prefixes
+        return result if final is None else result | {"image_features": final}
+    levels: list[Any] = maps if prefixes is None else list(zip(maps, prefixes, strict=True))
+    return levels if final is None else (final, levels)
+
+
+def check_no_mask(attn_mask: Tensor | None) -> None:
+    """Raise an InputError for a mask: timm offers one to every backbone."""
+    if attn_mask is not None:
+        raise InputError("attn_mask has no meaning here: a state-space model has no attention between tokens")
+
+
 class ScanBackbone(nn.Module):
     """Base of LocalVim and LocalVMamba.
 
@@ -68,7 +129,7 @@ class ScanBackbone(nn.Module):
         weighted: whether this is a supernet, whose mixers own ``alpha``.
     """
 
-    pools: tuple[str, ...] = ("avg", "")
+    pools: tuple[str, ...] = ("avg", "avgmax", "max", "")
 
     def __init__(
         self,
@@ -96,6 +157,8 @@ class ScanBackbone(nn.Module):
         self.feature_norms = nn.ModuleDict()
         self.norm: nn.Module
         self.head: nn.Module
+        self.patch_size: int
+        self.default_cfg: dict[str, Any]  # timm's
 
     def _check_pool(self, pool: str) -> str:
         if pool not in self.pools:
@@ -119,17 +182,6 @@ class ScanBackbone(nn.Module):
             return self.feature_norms[str(level)](x)
         return F.layer_norm(x, x.shape[-1:], eps=1e-5)
 
-    def _run(self, layer: nn.Module, *arguments: Any) -> Any:
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(layer, *arguments, use_reentrant=False)
-        return layer(*arguments)
-
-    def _check_image(self, x: Tensor) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise InputError(
-                f"images of shape {tuple(x.shape)} do not fit [batch, {self.in_chans}, height, width]"
-            )
-
     @property
     def mixers(self) -> list[DirectionalSSM]:
         """The state-space mixers in layer order."""
@@ -142,6 +194,24 @@ class ScanBackbone(nn.Module):
 
     def mixer_grids(self, height: int, width: int) -> list[tuple[int, int]]:
         """Rows and columns of tokens that each mixer scans, for images of ``height`` x ``width`` pixels."""
+        raise NotImplementedError
+
+    def set_input_size(
+        self, img_size: int | tuple[int, int] | None = None, patch_size: int | None = None
+    ) -> None:
+        """Make this a model for images of ``img_size``, as if it were built for them; any size can be fed anyway.
+
+        Raises:
+            InputError: an image smaller than a patch, or another ``patch_size`` than the model's.
+        """
+        if patch_size is not None and patch_size != self.patch_size:
+            raise InputError(
+                f"patch_size {patch_size}: the patches of a built model stay {self.patch_size} pixels wide"
+            )
+        if img_size is not None:
+            self._set_grid(check_sides(img_size, self.patch_size))
+
+    def _set_grid(self, sides: tuple[int, int]) -> None:
         raise NotImplementedError
 
     def get_classifier(self) -> nn.Module:

@@ -5,7 +5,8 @@ They belong to no module, so that state dicts, copies and pickles of a model do 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def _remember(make: Callable[..., T], key: tuple[Any, ...]) -> T:
     transformation's stand-ins must not outlive it, so they are not kept."""
     value = _kept.get((make, key))
     if value is None:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), _untraced():
             value = make(*key)
         if all(_plain(part) for part in value if isinstance(part, Tensor)):
             if len(_kept) >= LIMIT:
@@ -61,6 +62,17 @@ def _remember(make: Callable[..., T], key: tuple[Any, ...]) -> T:
             _kept[make, key] = value
     result: T = value
     return result
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """torch.jit.trace records no making of constants: a second trace, which finds them made, would differ."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 def _plain(tensor: Tensor) -> bool:

@@ -7,12 +7,25 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+import torch.fx
 from timm.layers import DropPath, PatchEmbed
 from torch import Tensor, nn
 
 from scansearch.directions import Padding
 from scansearch.errors import InputError
-from scansearch.models.backbone import ScanBackbone, channel_norm, check_rate, increasing_rates, level_indices
+from scansearch.models.backbone import (
+    ScanBackbone,
+    channel_norm,
+    check_image,
+    check_no_mask,
+    check_rate,
+    check_sides,
+    increasing_rates,
+    intermediates_result,
+    level_indices,
+    pool_tokens,
+    run_layer,
+)
 from scansearch.models.merge import (
     BranchAttentionKind,
     LayerGates,
@@ -23,12 +36,14 @@ from scansearch.models.merge import (
 from scansearch.models.mixers import LocalVimMixer, TimeStepInit
 from scansearch.models.orders import middle_position
 from scansearch.models.pyramid import SCALES, WIDTHS, SimplePyramid
-from scansearch.models.rope import RopeResize, grid_rope, resize_grid, rotate
+from scansearch.models.rope import RopeResize, grid_rope, resize_positions, rotate
 
 ClassToken = Literal["none", "middle"]
 NormKind = Literal["rms", "layer"]
 FeatureKind = Literal["residual", "released"]
 Tables = tuple[Tensor, Tensor]
+for _name in ("grid_rope", "resize_positions"):
+    torch.fx.wrap(_name)  # a symbolic trace calls them, and does not look inside
 
 
 class LocalVimLayer(nn.Module):
@@ -75,7 +90,8 @@ class LocalVim(ScanBackbone):
         rope_resize: "angles" or "tables", see ``grid_rope``.
         dt_init, window_padding, branch_attention, merge: see the mixer and its merge.
         norm: "rms" or "layer".
-        global_pool: "avg", "token" (the default with a class token), "last" token, or "" for none.
+        global_pool: "avg", "max", "avgmax" (their mean), "token" (the default with a class token), "last" token,
+            or "" for none.
         features: what feature maps are made of: a LayerNorm of the "residual" stream, or as "released" of the
             mixer's output alone.
         feature_levels: layers whose feature LayerNorm has learned parameters.
@@ -85,7 +101,7 @@ class LocalVim(ScanBackbone):
         InputError: a size, rate, switch or direction that is not allowed; images of a wrong shape.
     """
 
-    pools = ("avg", "token", "last", "")
+    pools = ("avg", "avgmax", "max", "token", "last", "")
 
     def __init__(
         self,
@@ -134,9 +150,7 @@ class LocalVim(ScanBackbone):
         )
         if len(directions) == 0:
             raise InputError("LocalVim needs the directions of at least one layer")
-        sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if patch_size < 1 or len(sides) != 2 or min(sides) < patch_size:
-            raise InputError(f"img_size {img_size} must be at least one patch of {patch_size} pixels a side")
+        sides = check_sides(img_size, patch_size)
         if rope and embed_dim % 4:
             raise InputError(f"rope needs an embed_dim that is a multiple of 4, not {embed_dim}")
         if pool == "token" and not has_token:
@@ -210,21 +224,17 @@ class LocalVim(ScanBackbone):
         grid = (math.ceil(height / self.patch_size), math.ceil(width / self.patch_size))
         return [grid] * len(self.layers)
 
-    def _position_embedding(self, grid: tuple[int, int]) -> Tensor | None:
-        table = self.pos_embed
-        if table is None or grid == self.grid_size:
-            return table
-        if self.cls_token is None:
-            return resize_grid(table, self.grid_size, grid)
-        middle = middle_position(table.shape[1] - 1)
-        patches = torch.cat([table[:, :middle], table[:, middle + 1 :]], dim=1)
-        patches = resize_grid(patches, self.grid_size, grid)
-        split = middle_position(patches.shape[1])
-        return torch.cat([patches[:, :split], table[:, middle : middle + 1], patches[:, split:]], dim=1)
+    def _set_grid(self, sides: tuple[int, int]) -> None:
+        grid = (sides[0] // self.patch_size, sides[1] // self.patch_size)
+        if self.pos_embed is not None:
+            with torch.no_grad():
+                table = resize_positions(self.pos_embed, self.grid_size, grid, self.cls_token is not None)
+            self.pos_embed = nn.Parameter(table.clone(), requires_grad=self.pos_embed.requires_grad)
+        self.grid_size = grid
 
     def embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images -> tokens [batch, length, embed_dim] with their position embedding, and the grid."""
-        self._check_image(x)
+        check_image(x, self.in_chans)
         x = self.patch_embed(x)
         grid = (x.shape[1], x.shape[2])
         x = x.flatten(1, 2)
@@ -232,8 +242,9 @@ class LocalVim(ScanBackbone):
             middle = middle_position(x.shape[1])
             token = self.cls_token.expand(x.shape[0], -1, -1)
             x = torch.cat([x[:, :middle], token, x[:, middle:]], dim=1)
-        position = self._position_embedding(grid)
-        return self.pos_drop(x if position is None else x + position), grid
+        if self.pos_embed is not None:
+            x = x + resize_positions(self.pos_embed, self.grid_size, grid, self.cls_token is not None)
+        return self.pos_drop(x), grid
 
     def _tables(self, x: Tensor, grid: tuple[int, int]) -> Tables | None:
         if not self.rope:
@@ -255,7 +266,10 @@ class LocalVim(ScanBackbone):
         tables = self._tables(hidden, grid)
         residual: Tensor | None = None
         for layer, gate in zip(self.layers, layer_gates, strict=True):
-            hidden, residual = self._run(layer, hidden, residual, grid, tables, self.rope_residual, gate)
+            hidden, residual = run_layer(
+                layer, hidden, residual, grid, tables, self.rope_residual, gate,
+                checkpointing=self.grad_checkpointing,
+            )  # fmt: skip
         hidden = self.drop_path(hidden)
         return self.norm(hidden if residual is None else residual + hidden)
 
@@ -267,8 +281,8 @@ class LocalVim(ScanBackbone):
 
     def pool(self, x: Tensor) -> Tensor:
         """Tokens -> [batch, embed_dim], or unchanged without a pooling."""
-        if self.global_pool == "avg":
-            return self._patch_tokens(x).mean(dim=1)
+        if self.global_pool in ("avg", "max", "avgmax"):
+            return pool_tokens(self.global_pool, self._patch_tokens(x))
         if self.global_pool == "token":
             return x[:, middle_position(x.shape[1] - 1)]
         if self.global_pool == "last":
@@ -287,6 +301,9 @@ class LocalVim(ScanBackbone):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
+        output_dict: bool = False,
+        return_prefix_tokens: bool = False,
+        attn_mask: Tensor | None = None,
     ) -> Any:
         """Feature maps of the levels ``indices``, and the final tokens unless ``intermediates_only``.
 
@@ -294,10 +311,17 @@ class LocalVim(ScanBackbone):
             norm: apply the model's final norm to the maps instead of each level's LayerNorm.
             stop_early: compute no layer after the last one asked for; needs ``intermediates_only``.
             output_fmt: "NCHW" maps, or "NLC" tokens (no class token among them).
+            output_dict: a dict with "image_intermediates", "image_intermediates_prefix" if asked for and, unless
+                ``intermediates_only``, "image_features".
+            return_prefix_tokens: with each map its class token [batch, 1, embed_dim].
+            attn_mask: timm's; there is no attention that it could mask.
 
         Raises:
-            InputError: an unknown format or index, or tokens asked of the pyramid.
+            InputError: an unknown format or index, tokens asked of the pyramid or of a model without, a mask.
         """
+        check_no_mask(attn_mask)
+        if return_prefix_tokens and (self.cls_token is None or self.pyramid is not None):
+            raise InputError("return_prefix_tokens needs class_token 'middle', and no pyramid")
         if output_fmt not in ("NCHW", "NLC") or (output_fmt == "NLC" and self.pyramid is not None):
             raise InputError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW', or 'NLC' without a pyramid")
         take = level_indices(indices, len(self.feature_info))
@@ -307,22 +331,30 @@ class LocalVim(ScanBackbone):
         tables = self._tables(hidden, grid)
         residual: Tensor | None = None
         maps: dict[int, Tensor] = {}
+        prefixes: dict[int, Tensor] = {}
         for index, layer in enumerate(self.layers):
             if stop_early and intermediates_only and index > max(wanted):
                 break
-            hidden, residual = self._run(layer, hidden, residual, grid, tables, self.rope_residual, None)
+            hidden, residual = run_layer(
+                layer, hidden, residual, grid, tables, self.rope_residual, None,
+                checkpointing=self.grad_checkpointing,
+            )  # fmt: skip
             if index in wanted:
                 feature = hidden if self.features == "released" or residual is None else residual + hidden
                 feature = self.norm(feature) if norm else self._normed_feature(feature, index)
                 maps[index] = self._patch_tokens(feature)
+                middle = middle_position(feature.shape[1])
+                prefixes[index] = feature[:, middle : middle + 1]
         if output_fmt == "NCHW":
             maps = {key: value.unflatten(1, grid).permute(0, 3, 1, 2) for key, value in maps.items()}
         outputs = self.pyramid(maps[last]) if self.pyramid is not None else maps
         intermediates = [outputs[index] for index in take]
-        if intermediates_only:
-            return intermediates
-        hidden = self.drop_path(hidden)
-        return self.norm(hidden if residual is None else residual + hidden), intermediates
+        final = None
+        if not intermediates_only:
+            hidden = self.drop_path(hidden)
+            final = self.norm(hidden if residual is None else residual + hidden)
+        tokens = [prefixes[index] for index in take] if return_prefix_tokens else None
+        return intermediates_result(intermediates, final, prefixes=tokens, as_dict=output_dict)
 
     def _prune_layers(self, last: int) -> None:
         if self.pyramid is None:

@@ -9,10 +9,22 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from scansearch.directions import Padding
 from scansearch.errors import InputError
-from scansearch.models.backbone import ScanBackbone, check_rate, increasing_rates, level_indices
+from scansearch.models.backbone import (
+    ScanBackbone,
+    check_image,
+    check_no_mask,
+    check_rate,
+    check_sides,
+    increasing_rates,
+    intermediates_result,
+    level_indices,
+    pool_tokens,
+    run_layer,
+)
 from scansearch.models.merge import BranchAttentionKind, LayerGates, MergeKind, check_layer_gates
 from scansearch.models.mixers import LocalVMambaMixer, TimeStepInit
 
@@ -69,12 +81,23 @@ class LocalVMambaBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks of one resolution, and the merging to the next (None after the last)."""
+    """The blocks of one resolution; it also holds the merging to the next (None after the last).
+
+    Its output is the map of its own resolution: what a hook on it sees. The model applies ``downsample``.
+    """
 
     def __init__(self, blocks: Sequence[LocalVMambaBlock], downsample: PatchMerging | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
+        self.grad_checkpointing = False
+
+    def forward(self, x: Tensor, gates: Sequence[LayerGates | None] | None = None) -> Tensor:
+        """Maps ``x`` [batch, height, width, dim] to the same shape; ``gates``, one per block."""
+        for index, block in enumerate(self.blocks):
+            gate = None if gates is None else gates[index]
+            x = run_layer(block, x, gate, checkpointing=self.grad_checkpointing)
+        return x
 
 
 class LocalVMamba(ScanBackbone):
@@ -138,9 +161,7 @@ class LocalVMamba(ScanBackbone):
             drop_rate=drop_rate,
             weighted=weighted,
         )
-        sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        if patch_size < 1 or len(sides) != 2 or min(sides) < patch_size:
-            raise InputError(f"img_size {img_size} must be at least one patch of {patch_size} pixels a side")
+        check_sides(img_size, patch_size)
         self.patch_size, self.dims, self.depths = patch_size, tuple(dims), tuple(depths)
         self.patch_embed = PatchStem(in_chans, dims[0], patch_size)
         rates = increasing_rates(check_rate("drop_path_rate", drop_path_rate), sum(depths))
@@ -175,8 +196,8 @@ class LocalVMamba(ScanBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """Images -> patches [batch, rows, columns, dims[0]]."""
-        self._check_image(x)
-        if min(x.shape[2:]) < self.patch_size:
+        check_image(x, self.in_chans)
+        if not isinstance(x, Proxy) and min(x.shape[2:]) < self.patch_size:
             raise InputError(
                 f"images of {tuple(x.shape[2:])} pixels hold no patch of {self.patch_size} pixels"
             )
@@ -199,14 +220,22 @@ class LocalVMamba(ScanBackbone):
         grids = zip(self.stage_grids(height, width), self.depths, strict=True)
         return [grid for grid, depth in grids for _ in range(depth)]
 
-    def _stages(self, x: Tensor, gates: Sequence[LayerGates | None]) -> Iterator[Tensor]:
-        remaining = iter(gates)
-        for stage in self.stage_list():
-            for block in stage.blocks:
-                x = self._run(block, x, next(remaining))
+    def _stages(self, x: Tensor, gates: Sequence[LayerGates | None] | None = None) -> Iterator[Tensor]:
+        start = 0
+        for stage, depth in zip(self.stage_list(), self.depths, strict=True):
+            x = stage(x) if gates is None else stage(x, gates[start : start + depth])
+            start += depth
             yield x
             if stage.downsample is not None:
                 x = stage.downsample(x)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        super().set_grad_checkpointing(enable)
+        for stage in self.stage_list():
+            stage.grad_checkpointing = enable
+
+    def _set_grid(self, sides: tuple[int, int]) -> None:
+        """Nothing is made for one size only."""
 
     def forward_features(self, x: Tensor, gates: Sequence[LayerGates] | None = None) -> Tensor:
         """Normalised tokens [batch, rows, columns, dims[-1]] of the last stage."""
@@ -216,7 +245,7 @@ class LocalVMamba(ScanBackbone):
 
     def pool(self, x: Tensor) -> Tensor:
         """Tokens -> [batch, dims[-1]], or unchanged without a pooling."""
-        return x.mean(dim=(1, 2)) if self.global_pool == "avg" else x
+        return pool_tokens(self.global_pool, x.flatten(1, 2)) if self.global_pool else x
 
     def forward(self, x: Tensor, gates: Sequence[LayerGates] | None = None) -> Tensor:
         """Logits [batch, num_classes]; ``gates``, one per layer, replace softmax(alpha) in a supernet."""
@@ -230,6 +259,9 @@ class LocalVMamba(ScanBackbone):
         stop_early: bool = False,
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
+        output_dict: bool = False,
+        return_prefix_tokens: bool = False,
+        attn_mask: Tensor | None = None,
     ) -> Any:
         """Feature maps of the stages ``indices``, and the final tokens unless ``intermediates_only``.
 
@@ -237,15 +269,20 @@ class LocalVMamba(ScanBackbone):
             norm: apply the model's final norm to the last stage's map instead of its own LayerNorm.
             stop_early: compute no stage after the last one asked for; needs ``intermediates_only``.
             output_fmt: "NCHW" or "NHWC".
+            output_dict: a dict with "image_intermediates" and, unless ``intermediates_only``, "image_features".
+            return_prefix_tokens, attn_mask: timm's; this model has neither such tokens nor attention.
 
         Raises:
-            InputError: an unknown format or index.
+            InputError: an unknown format or index, prefix tokens or a mask.
         """
+        check_no_mask(attn_mask)
+        if return_prefix_tokens:
+            raise InputError("return_prefix_tokens: LocalVMamba has no tokens besides those of its map")
         if output_fmt not in ("NCHW", "NHWC"):
             raise InputError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW' or 'NHWC'")
         take = level_indices(indices, len(self.feature_info))
         maps: dict[int, Tensor] = {}
-        stages = self._stages(self.embed(x), [None] * sum(self.depths))
+        stages = self._stages(self.embed(x))
         for index, x in enumerate(stages):
             if index in take:
                 final = norm and index == len(self.dims) - 1
@@ -254,7 +291,8 @@ class LocalVMamba(ScanBackbone):
             if stop_early and intermediates_only and index >= max(take):
                 break
         intermediates = [maps[index] for index in take]
-        return intermediates if intermediates_only else (self.norm(x), intermediates)
+        tokens = None if intermediates_only else self.norm(x)
+        return intermediates_result(intermediates, tokens, as_dict=output_dict)
 
     def _prune_layers(self, last: int) -> None:
         self.stages = self.stages[: last + 1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from scansearch_kernels import branch_means, branch_sum
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ BranchAttentionKind = Literal["none", "channel", "channel+spatial"]
 MergeKind = Literal["sum", "mean"]
 
 EPSILON = 1e-5
+for _name in ("branch_means", "branch_sum"):
+    torch.fx.wrap(_name)  # a symbolic trace calls them, and does not look inside
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,11 @@ def check_gates(gates: LayerGates, directions: int) -> None:
 def check_layer_gates(
     gates: Sequence[LayerGates] | None, layers: int, weighted: bool
 ) -> Sequence[LayerGates | None]:
-    """One entry per layer, or an InputError: gates need a weighted model and one entry for every layer."""
-    if gates is None:
+    """One entry per layer, or an InputError: gates need a weighted model and one entry for every layer.
+
+    torch.fx puts a symbol in the place of every argument: a model is traced without gates.
+    """
+    if gates is None or isinstance(gates, torch.fx.Proxy):
         return [None] * layers
     if not weighted:
         raise InputError("gates need a supernet: build the model with weighted=True")

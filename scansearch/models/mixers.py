@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from scansearch_kernels import causal_conv, selective_scan
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ from scansearch.models.merge import (
 from scansearch.models.orders import scan_orders
 
 TimeStepInit = Literal["mamba", "released"]
+for _name in ("causal_conv", "scan_orders", "selective_scan"):
+    torch.fx.wrap(_name)  # a symbolic trace calls them, and does not look inside
 
 
 class DirectionalSSM(nn.Module):

@@ -2,41 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from timm.models import build_model_with_cfg
-from torch import nn
+from torch import Tensor, nn
 
 from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.models.build import build_model
-from scansearch.models.published import PUBLISHED
+from scansearch.models.local_vim import LocalVim
+from scansearch.models.local_vmamba import LocalVMamba
+from scansearch.models.rope import resize_positions
 
 # What a default_cfg says of every model here.
 CONFIGURATION: dict[str, Any] = {"first_conv": "patch_embed.proj", "classifier": "head"}
 
 
-def genotype_layers(genotype: Any, name: str) -> Layers:
-    """The directions of a genotype (object, path of its file, or plain lists) that fit the model ``name``.
+def genotype_choice(genotype: Any, family: str, name: str) -> tuple[Layers, dict[str, Any]]:
+    """The directions and the model arguments of a genotype: an object, the path of its file, or plain lists.
 
     Raises:
-        InputError: another family, or another number of layers: width is free, depth is not.
+        InputError: a genotype of another family than ``family``, that of the model ``name``.
     """
-    published = PUBLISHED[name]
     if isinstance(genotype, str | PathLike):
         from scansearch.records.genotype import Genotype
 
         genotype = Genotype.load(Path(genotype))
-    family = getattr(genotype, "family", published.family)
-    if family != published.family:
-        raise InputError(f"the genotype is of family {family!r}, {name} of {published.family!r}")
+    given = getattr(genotype, "family", family)
+    if given != family:
+        raise InputError(f"the genotype is of family {given!r}, {name} of {family!r}")
     layers = tuple(tuple(names) for names in getattr(genotype, "layers", genotype))
-    if len(layers) != len(published.layers):
-        raise InputError(f"the genotype has {len(layers)} layers, {name} has {len(published.layers)}")
-    return layers
+    return layers, dict(getattr(genotype, "model", {}))
 
 
 def feature_indices(depth: int) -> tuple[int, ...]:
@@ -44,20 +44,75 @@ def feature_indices(depth: int) -> tuple[int, ...]:
     return tuple(depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4) if depth * quarter >= 4)
 
 
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Fit a checkpoint of another image size: its position embedding is resampled to the grid of ``model``.
+
+    The grid that it was made for is that of the checkpoint's declared input size, else a square.
+
+    Raises:
+        InputError: a position embedding that belongs to neither.
+    """
+    table, own = state_dict.get("pos_embed"), getattr(model, "pos_embed", None)
+    if not isinstance(model, LocalVim) or table is None or own is None or table.shape == own.shape:
+        return state_dict
+    has_token = model.cls_token is not None
+    patches = table.shape[1] - has_token
+    _, height, width = model.default_cfg.get("input_size") or (3, 0, 0)
+    side = math.isqrt(patches)
+    declared = (height // model.patch_size, width // model.patch_size)
+    source = declared if declared[0] * declared[1] == patches else (side, side)
+    if source[0] * source[1] != patches:
+        raise InputError(
+            f"the checkpoint's position embedding of {patches} patches fits no square image: say its input_size in "
+            "pretrained_cfg_overlay"
+        )
+    return state_dict | {"pos_embed": resize_positions(table, source, model.grid_size, has_token)}
+
+
 def create(name: str, family: str, layers: Layers, pretrained: bool, **arguments: Any) -> nn.Module:
-    """A model for timm's entrypoint ``name``: of ``family``, scanning ``layers``, ``arguments`` as timm passes them."""
+    """A model for timm's entrypoint ``name``: of ``family``, scanning ``layers``, ``arguments`` as timm passes them.
+
+    Raises:
+        InputError: arguments or a way of making features (``feature_cls``) that the family does not have.
+    """
     plain = family == "local_vim" and not arguments.get("pyramid", False)
     stages = len(arguments.get("depths", range(4)))
     indices = feature_indices(len(layers)) if plain else tuple(range(stages))
-    if arguments.get("features_only", False) and "feature_levels" not in arguments:
+    if arguments.get("features_only", False):
+        _choose_features(arguments, family, indices, plain)
+
+    def make(**rest: Any) -> nn.Module:
+        model = build_model(family, layers, **rest)
+        if arguments.get("feature_cls") == "fx":  # nodes are found by the module they were computed in
+            for level in model.feature_info:
+                level["module"] += ".blocks"
+        return model
+
+    model = build_model_with_cfg(
+        make,
+        name,
+        pretrained,
+        feature_cfg={"out_indices": indices, "feature_cls": "getter"},
+        pretrained_filter_fn=checkpoint_filter_fn,
+        **arguments,
+    )
+    if isinstance(model, LocalVMamba) and model.default_cfg.get("pool_size") is None:
+        model.default_cfg["pool_size"] = model.stage_grids(*model.default_cfg["input_size"][1:])[-1]
+    return model
+
+
+def _choose_features(arguments: dict[str, Any], family: str, indices: tuple[int, ...], plain: bool) -> None:
+    """Complete what timm passes for ``features_only``, in place."""
+    kind = arguments.get("feature_cls", "getter")
+    if (
+        kind == "list"
+    ):  # the layers are no chain that timm could run by itself; the getter returns the same list
+        kind = arguments["feature_cls"] = "getter"
+    allowed = ("getter", "list") if family == "local_vim" else ("getter", "list", "hook", "fx")
+    if isinstance(kind, str) and kind not in allowed:
+        raise InputError(f"feature_cls {kind!r} does not fit {family}: use {' or '.join(map(repr, allowed))}")
+    if "feature_levels" not in arguments and kind == "getter":
         wanted: int | Sequence[int] = arguments.get("out_indices", indices)
         wanted = range(-wanted, 0) if isinstance(wanted, int) else wanted
         # Maps get a LayerNorm that learns; the pyramid's are all made from the last layer.
         arguments["feature_levels"] = tuple(wanted) if plain or family == "local_vmamba" else ()
-
-    def make(**rest: Any) -> nn.Module:
-        return build_model(family, layers, **rest)
-
-    return build_model_with_cfg(
-        make, name, pretrained, feature_cfg={"out_indices": indices, "feature_cls": "getter"}, **arguments
-    )

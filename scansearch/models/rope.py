@@ -41,6 +41,20 @@ def resize_grid(table: Tensor, source: tuple[int, int], target: tuple[int, int])
     return image.permute(0, 2, 3, 1).reshape(*table.shape[:-2], target[0] * target[1], table.shape[-1])
 
 
+def resize_positions(
+    table: Tensor, source: tuple[int, int], target: tuple[int, int], class_token: bool
+) -> Tensor:
+    """A position embedding [1, tokens, dim] of the grid ``source``, for another; a middle class token keeps its own."""
+    target = (index(target[0]), index(target[1]))
+    if source == target:
+        return table
+    if not class_token:
+        return resize_grid(table, source, target)
+    middle, split = middle_position(source[0] * source[1]), middle_position(target[0] * target[1])
+    patches = resize_grid(torch.cat([table[:, :middle], table[:, middle + 1 :]], dim=1), source, target)
+    return torch.cat([patches[:, :split], table[:, middle : middle + 1], patches[:, split:]], dim=1)
+
+
 def grid_rope(
     height: int,
     width: int,

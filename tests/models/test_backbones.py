@@ -186,7 +186,7 @@ def test_drop_path_rates_rise_one_layer_late_in_local_vim_and_at_once_in_local_v
         (vim, {"img_size": 3}, "at least one patch"),
         (vim, {"embed_dim": 18}, "multiple of 4"),
         (vim, {"norm": "batch"}, "'rms' or 'layer'"),
-        (vim, {"global_pool": "max"}, "global_pool"),
+        (vim, {"global_pool": "min"}, "global_pool"),
         (vim, {"global_pool": "token"}, "class_token"),
         (vim, {"class_token": "front"}, "'none' or 'middle'"),
         (vim, {"features": "all"}, "'residual' or 'released'"),

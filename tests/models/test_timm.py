@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from timm.optim import param_groups_weight_decay
 
 import scansearch.models
 from scansearch.models import localmamba
-from scansearch.models.build import FAMILIES
 from scansearch.models.published import CANDIDATES, PUBLISHED
 
 NAMES = pytest.mark.parametrize("name", PUBLISHED)
@@ -203,19 +203,38 @@ def test_released_features_leave_the_residual_stream_out() -> None:
 
 
 @pytest.mark.smoke
-def test_a_genotype_replaces_the_directions_but_not_depth_or_family() -> None:
+def test_a_genotype_replaces_the_directions_and_the_depth_but_not_the_family() -> None:
     class Made:
         family = "local_vim"
-        layers = (("h", "w3"),) * 20
+        layers = (("h", "w3"),) * 3
 
     assert small("localvim_tiny", genotype=Made()).directions == Made.layers
+    assert small("vim_tiny", genotype=Made()).directions == Made.layers
     assert small("localvmamba_tiny", genotype=[["v"]] * 15).directions == (("v",),) * 15
+    assert small("localvmamba_tiny", genotype=[["v"]] * 5, depths=(1, 1, 2, 1)).depths == (1, 1, 2, 1)
     with pytest.raises(ValueError, match="family 'local_vim'"):
         small("localvmamba_tiny", genotype=Made())
-    with pytest.raises(ValueError, match="has 20 layers, vim_tiny has 24"):
-        small("vim_tiny", genotype=Made())
+    with pytest.raises(ValueError, match="give depths= of 4 stages"):
+        small("localvmamba_tiny", genotype=[["v"]] * 5)
     with pytest.raises(ValueError, match="no argument 'widht'"):
         small("localvim_tiny", widht=3)
+
+
+@pytest.mark.parametrize("name", ["localvim", "local_vim", "localvmamba", "local_vmamba"])
+def test_a_familys_name_takes_a_genotype_with_its_sizes(name: str, tmp_path: Path) -> None:
+    from scansearch.records.genotype import Genotype
+
+    family = localmamba.FAMILY_NAMES[name]
+    sizes: dict[str, Any] = {"embed_dim": 8, "patch_size": 4, "img_size": 16, "states": 1}
+    if family == "local_vmamba":
+        sizes = {"dims": [8, 16], "depths": [1, 1], "patch_size": 2, "states": 1}
+    layers = (("h", "w2"), ("v",))
+    Genotype(family=family, layers=layers, model=sizes).save(tmp_path / "genotype.yaml")
+    model = timm.create_model(name, genotype=str(tmp_path / "genotype.yaml"), num_classes=3)
+    assert model.directions == layers
+    assert model(torch.randn(1, 3, 16, 16)).shape == (1, 3)
+    with pytest.raises(ValueError, match="needs directions"):
+        timm.create_model(name)
 
 
 def test_a_genotype_may_be_the_path_of_its_file(tmp_path: Any) -> None:
@@ -238,4 +257,5 @@ def test_entry_points_are_importable_from_their_module() -> None:
     """timm and pickle look an entry point up by module and name."""
     for name in PUBLISHED:
         assert getattr(localmamba, name) is timm.model_entrypoint(name)
-    assert set(timm.list_models(module="localmamba")) == {*PUBLISHED, *FAMILIES}
+    pyramids = {name + localmamba.PYRAMID for name in localmamba.PLAIN}
+    assert set(timm.list_models(module="localmamba")) == {*PUBLISHED, *localmamba.FAMILY_NAMES, *pyramids}
