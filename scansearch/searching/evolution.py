@@ -16,6 +16,7 @@ import json
 import math
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -267,7 +268,7 @@ class _Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.problem, self.population, self.seed, self.journal = problem, population, seed, journal
-        self.process = f"{socket.gethostname()}:{os.getpid()}"
+        self.process = f"{_machine()}:{os.getpid()}"
         with self._lock():
             self.study: Study = optuna.create_study(
                 study_name=problem.name(seed),
@@ -357,14 +358,17 @@ class _Search:
         return claimed
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
-        host, _, process = str(trial.user_attrs["process"]).rpartition(":")
-        if host != socket.gethostname() or int(process) == os.getpid():
+        machine, _, process = str(trial.user_attrs.get("process")).rpartition(":")
+        # The bare host name is what earlier versions wrote.
+        if machine not in (_machine(), socket.gethostname()) or not process.isdecimal():
+            return False
+        if int(process) == os.getpid():
             return False
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
             return True
-        except PermissionError:
+        except (PermissionError, OverflowError):
             pass
         return False
 
@@ -381,6 +385,11 @@ class _Search:
 
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return tuple(Scored(_layers(trial), trial.values[0], trial.values[1]) for trial in trials)
+
+
+def _machine() -> str:
+    """What tells this machine from others in a journal, without its name: journals are published."""
+    return hashlib.sha256(f"scansearch {socket.gethostname()} {uuid.getnode()}".encode()).hexdigest()[:16]
 
 
 def _layers(trial: FrozenTrial) -> Layers:
