@@ -16,7 +16,6 @@ import json
 import math
 import os
 import socket
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ import numpy as np
 from scansearch.directions import Layers
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.costs import Costs
+from scansearch.searching.journal import machine, readable
 from scansearch.seeding import Stream, generate
 
 if TYPE_CHECKING:
@@ -268,8 +268,8 @@ class _Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.problem, self.population, self.seed, self.journal = problem, population, seed, journal
-        self.process = f"{_machine()}:{os.getpid()}"
-        with self._lock():
+        self.process = f"{machine()}:{os.getpid()}"
+        with self._lock(), readable(journal):
             self.study: Study = optuna.create_study(
                 study_name=problem.name(seed),
                 directions=["minimize", "minimize"],
@@ -292,7 +292,13 @@ class _Search:
             return
         import fcntl  # not on every system, and needed here only
 
-        with open(f"{self.journal}.claims", "w", encoding="utf-8") as file:  # Optuna has a .lock of its own
+        try:
+            file = open(f"{self.journal}.claims", "w", encoding="utf-8")  # noqa: SIM115 - Optuna has a .lock of its own
+        except OSError as error:
+            raise RunStopped(
+                f"cannot write {f'{self.journal}.claims'!r}: {error.strerror or error}"
+            ) from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -302,7 +308,7 @@ class _Search:
         Raises:
             InputError: not one feasible genotype was found.
         """
-        with self._lock():
+        with self._lock(), readable(self.journal):
             claimed = self._claims()
             if len(claimed) >= evaluations:
                 return None
@@ -358,9 +364,9 @@ class _Search:
         return claimed
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
-        machine, _, process = str(trial.user_attrs.get("process")).rpartition(":")
+        host, _, process = str(trial.user_attrs.get("process")).rpartition(":")
         # The bare host name is what earlier versions wrote.
-        if machine not in (_machine(), socket.gethostname()) or not process.isdecimal():
+        if host not in (machine(), socket.gethostname()) or not process.isdecimal():
             return False
         if int(process) == os.getpid():
             return False
@@ -385,11 +391,6 @@ class _Search:
 
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return tuple(Scored(_layers(trial), trial.values[0], trial.values[1]) for trial in trials)
-
-
-def _machine() -> str:
-    """What tells this machine from others in a journal, without its name: journals are published."""
-    return hashlib.sha256(f"scansearch {socket.gethostname()} {uuid.getnode()}".encode()).hexdigest()[:16]
 
 
 def _layers(trial: FrozenTrial) -> Layers:
