@@ -160,7 +160,7 @@ def _read_weights(file: Path, genotype: Genotype | None, sizes: dict[str, int]) 
     state = read_checkpoint(file)
     head, stem = state.get("head.weight"), state.get("patch_embed.proj.weight")
     arguments = {"img_size": genotype.model.get("img_size", 224)} | sizes
-    arguments["num_classes"] = 0 if head is None else len(head)
+    arguments["num_classes"] = 0 if head is None or not head.ndim else len(head)
     arguments["in_chans"] = stem.shape[1] if stem is not None and stem.ndim == 4 else sizes.get("in_chans", 3)
     model = cast("ScanBackbone", genotype.build(**arguments))
     try:

@@ -186,5 +186,5 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
 def _from_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Classes and channels as the tensors tell them, for files that name no arguments."""
     head, stem = tensors.get("head.weight"), tensors.get("patch_embed.proj.weight")
-    sizes = {"num_classes": 0 if head is None else len(head)}
+    sizes = {"num_classes": 0 if head is None or not head.ndim else len(head)}
     return sizes if stem is None or stem.ndim < 2 else sizes | {"in_chans": stem.shape[1]}
