@@ -13,6 +13,7 @@ from typing import Any
 from scansearch.errors import InputError
 from scansearch.files.strict import parse_yaml, read_text
 from scansearch.runs.folder import Run
+from scansearch.text import spreadsheet_cell, table_cell
 
 # What may differ between two runs of one row.
 _FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "model")
@@ -202,7 +203,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.record() for row in rows)
+    for row in rows:
+        writer.writerow(
+            {
+                key: spreadsheet_cell(value) if isinstance(value, str) else value
+                for key, value in row.record().items()
+            }
+        )
     return buffer.getvalue()
 
 
@@ -242,6 +249,6 @@ def cells(row: Row) -> tuple[str, ...]:
 def to_markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "| --- | --- | --- |" + " ---: |" * (len(HEADINGS) - 3)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(table_cell, cells(row))) + " |" for row in rows]
     note = "± is the sample standard deviation over the seeds; of a search, the score is its supernet's."
     return "\n".join([*lines, "", note, ""])

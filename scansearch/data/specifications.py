@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+MOST_WORKERS = 256  # processes that read images
 SPECIFICATIONS = {
     "digits": "digits",
     "folder": "folder:PATH",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from scansearch import engine
 from scansearch.data import ImageData, load_data
-from scansearch.errors import InputError
+from scansearch.data.specifications import MOST_WORKERS
+from scansearch.errors import InputError, RunStopped
 from scansearch.files.strict import Integers, StrictModel, Strings
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class Evaluation(StrictModel):
         """With the accuracy of each class, for readers other than this class."""
         import json
 
-        return json.dumps(self.model_dump(mode="json", by_alias=True) | {"per_class": self.per_class}) + "\n"
+        content = self.model_dump(mode="json", by_alias=True) | {"per_class": self.per_class}
+        return json.dumps(content, allow_nan=False) + "\n"
 
 
 def evaluate_model(
@@ -80,7 +83,8 @@ def evaluate_model(
     With several processes each scores its share, and all get the sums.
 
     Raises:
-        InputError: logits of another number of classes than the data have. RunStopped: no image can be read.
+        InputError: logits of another number of classes than the data have. RunStopped: no image can be read, or logits
+            that are not finite.
     """
     classes = len(data.classes)
 
@@ -102,6 +106,8 @@ def evaluate_model(
         workers=workers,
         timed=True,
     )
+    if not math.isfinite(scores.loss):
+        raise RunStopped(f"{model}: its loss on {data.spec!r} is {scores.loss}: its logits are not finite")
     return Evaluation(
         model=model,
         genotype=genotype,
@@ -152,6 +158,8 @@ def evaluate(
         raise InputError(f"unknown split {split!r} (allowed: validation, test)")
     if batch_size < 1:
         raise InputError(f"batch size must be at least 1, not {batch_size}")
+    if not 0 <= workers <= MOST_WORKERS:
+        raise InputError(f"workers must lie in 0..{MOST_WORKERS}, not {workers}")
     if crop is not None and not 0 < crop <= 1:
         raise InputError(f"crop must lie in (0, 1], not {crop}")
     accelerator = engine.make_accelerator(device, mixed_precision)

@@ -117,8 +117,9 @@ def load_json(path: Path, model: type[Model]) -> Model:
     Raises:
         InputError: one line naming file, key and what is allowed.
     """
+    text = read_text(path)
     try:
-        data = json.loads(read_text(path), object_pairs_hook=_distinct_keys)
+        data = json.loads(text, object_pairs_hook=_distinct_keys)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
     return validate(data, model, source=str(path))
