@@ -122,6 +122,8 @@ def load_json(path: Path, model: type[Model]) -> Model:
         data = json.loads(text, object_pairs_hook=_distinct_keys)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: not one of ours: expected keys and values, found {type(data).__name__}")
     return validate(data, model, source=str(path))
 
 
