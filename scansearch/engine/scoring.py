@@ -53,6 +53,7 @@ def score_split(
     accelerator: Accelerator,
     workers: int = 0,
     timed: bool = False,
+    name: str = "",
 ) -> Scores:
     """Score ``predict`` (images [batch, channels, height, width] -> logits [batch, classes]) on ``split``.
 
@@ -60,6 +61,7 @@ def score_split(
 
     Args:
         timed: measure the forward passes, which waits for the device after each.
+        name: of the split, for messages.
 
     Raises:
         RunStopped: no image can be read.
@@ -82,7 +84,7 @@ def score_split(
     loss_sum, in_five, seconds_sum = accelerator.reduce(sums, reduction="sum").tolist()
     count = int(confusion.sum())
     if count == 0:
-        raise RunStopped("no image of a split can be read")
+        raise RunStopped(f"no image of {f'the {name}' if name else 'a'} split can be read")
     return Scores(
         loss=loss_sum / count,
         top1=100 * int(confusion.diagonal().sum()) / count,

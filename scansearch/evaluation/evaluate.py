@@ -105,6 +105,7 @@ def evaluate_model(
         accelerator=accelerator,
         workers=workers,
         timed=True,
+        name=split,
     )
     if not math.isfinite(scores.loss):
         raise RunStopped(f"{model}: its loss on {data.spec!r} is {scores.loss}: its logits are not finite")

@@ -58,8 +58,8 @@ def test_every_module_imports(package) -> None:
 
 @pytest.mark.parametrize(("package", "lowest"), promises(), ids=lambda value: value)
 def test_the_oldest_lock_has_the_lowest_version_that_is_promised(package: str, lowest: str) -> None:
-    (version,) = lock("oldest")[package.lower()]
-    assert release(version) == release(lowest)
+    # A newer Python may need a newer version, which the lock then holds beside the lowest.
+    assert min(release(version) for version in lock("oldest")[package.lower()]) == release(lowest)
 
 
 def test_both_locks_agree() -> None:
