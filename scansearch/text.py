@@ -1,6 +1,8 @@
-"""Figures in words."""
+"""Figures in words, and texts of unknown origin as they may be shown."""
 
 from __future__ import annotations
+
+import unicodedata
 
 
 def human(number: float) -> str:
@@ -19,3 +21,32 @@ def gibibytes(count: float) -> str:
 def number(value: float) -> str:
     """A figure in full, so that it can be typed back as a budget."""
     return str(int(value)) if value == int(value) else repr(value)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, without what a terminal obeys: control and format characters become escapes.
+
+    Names of files and classes may hold any character, also bytes that are no UTF-8 (lone surrogates).
+    """
+    return "".join(_escaped(sign) if unicodedata.category(sign) in _OBEYED else sign for sign in text)
+
+
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+
+
+def table_cell(text: str) -> str:
+    """``text`` in a cell of a Markdown table: no markup, no further cell."""
+    shown = printable(" ".join(text.split()))
+    for sign in "\\|`<[":
+        shown = shown.replace(sign, "\\" + sign)
+    return shown
+
+
+def spreadsheet_cell(text: str) -> str:
+    """``text`` in a CSV file: what a spreadsheet would take for a formula starts with an apostrophe."""
+    shown = printable(text)
+    return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\\") else shown

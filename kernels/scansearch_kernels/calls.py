@@ -196,8 +196,9 @@ _sound: dict[tuple[int, int], tuple[weakref.ref[Tensor], int]] = {}
 def check_order(name: str, order: Tensor, device: torch.device, limit: int) -> None:
     """Demand int32 indices in -1..limit-1 on `device`, none twice in a direction (-1 may repeat).
 
-    The values are looked at once per order. Where that is impossible (in a trace, or while a stream is captured) an
-    order not seen before is taken as it is.
+    The values are looked at once per order, on a CPU its smallest and largest at every call: NumPy changes memory
+    without a trace, and the native kernels then would read and write beside the rows. Where that is impossible (in
+    a trace, or while a stream is captured) an order not seen before is taken as it is.
     """
     if order.device != device:
         raise ValueError(f"{name} must be on {device} like the other tensors, got {order.device}")
@@ -209,14 +210,15 @@ def check_order(name: str, order: Tensor, device: torch.device, limit: int) -> N
     version = -1 if order.is_inference() else order._version
     key = (id(order), limit)
     known = _sound.get(key)
-    if known is not None and known[0]() is order and version >= 0 and known[1] == version:
-        return
-    if capturing(device):
+    seen = known is not None and known[0]() is order and version >= 0 and known[1] == version
+    if (seen and device.type != "cpu") or capturing(device):
         return
     if order.numel():
-        low, high = int(order.min()), int(order.max())
+        low, high = (int(value) for value in order.aminmax())
         if low < -1 or high >= limit:
             raise ValueError(f"{name} must hold indices from -1 to {limit - 1}, got {low} to {high}")
+        if seen:
+            return
         ordered = order.sort(dim=1).values
         if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
             raise ValueError(f"{name} must not visit an index twice in one direction")

@@ -8,11 +8,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
 
 from scansearch.errors import InputError
-from scansearch.files.strict import parse_yaml, read_text
+from scansearch.files.strict import Counts, StrictModel, load_json, parse_yaml, read_text, validate
 from scansearch.runs.folder import Run
+from scansearch.text import spreadsheet_cell, table_cell
 
 # What may differ between two runs of one row.
 _FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "model")
@@ -47,6 +50,37 @@ class Row:
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
+
+
+class _Part(StrictModel):
+    """A model of which only what is compared is read."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Score(_Part):
+    top1: float
+    image_size: Counts | None = Field(default=None, min_length=2, max_length=2)
+
+
+class _Result(_Part):
+    kind: Literal["train", "search"]
+    genotype: str
+    params: float
+    flops: float
+    validation: _Score
+    test: _Score
+
+
+class _SearchNames(_Part):
+    data: str
+    space: str
+    strategy: str
+
+
+class _TrainingNames(_Part):
+    data: str
+    model: str
 
 
 @dataclass(frozen=True)
@@ -102,20 +136,14 @@ def compare(folders: Sequence[str | Path], *, latency_device: str | None = None)
 
 
 def _read(path: Path) -> _Finished:
-    run = Run.open(path)
+    Run.open(path)  # says what is wrong with a folder that is no run
     if not (path / "result.json").is_file():
         raise InputError(f"run folder {str(path)!r} has no result.json: the run has not finished")
-    try:
-        result = json.loads(read_text(path / "result.json"))
-        finished = _Finished(path, parse_yaml(read_text(path / "config.yaml"), source=str(path)), result)
-        _row([finished], finished.name)
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"run folder {str(run.folder)!r}: result.json is not one of ours ({error!r})"
-        ) from None
-    return finished
+    config = parse_yaml(read_text(path / "config.yaml"), source=str(path / "config.yaml"))
+    result = load_json(path / "result.json", _Result).model_dump()
+    named = _TrainingNames if result["kind"] == "train" else _SearchNames
+    validate(config, named, source=str(path / "config.yaml"))
+    return _Finished(path, config, result)
 
 
 def _row(runs: list[_Finished], name: str) -> Row:
@@ -202,7 +230,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.record() for row in rows)
+    for row in rows:
+        writer.writerow(
+            {
+                key: spreadsheet_cell(value) if isinstance(value, str) else value
+                for key, value in row.record().items()
+            }
+        )
     return buffer.getvalue()
 
 
@@ -242,6 +276,6 @@ def cells(row: Row) -> tuple[str, ...]:
 def to_markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "| --- | --- | --- |" + " ---: |" * (len(HEADINGS) - 3)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(table_cell, cells(row))) + " |" for row in rows]
     note = "± is the sample standard deviation over the seeds; of a search, the score is its supernet's."
     return "\n".join([*lines, "", note, ""])

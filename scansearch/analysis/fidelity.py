@@ -21,6 +21,8 @@ from scansearch.derivation.agreement import kendall_tau
 from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_text
+from scansearch.files.outputs import make_folder
+from scansearch.files.strict import read_text
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_search
 from scansearch.runs.reopen import open_search
@@ -215,7 +217,17 @@ class _FinishedTrainings:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            try:
+                self.rows = json.loads(read_text(path))
+                whole = all(
+                    set(row) >= {"layers", "training"} and float(row["loss"]) < math.inf for row in self.rows
+                )
+            except (ValueError, TypeError, KeyError, RecursionError):
+                whole = False
+            if not whole:
+                raise InputError(f"{path}: damaged; remove it to train its genotypes again")
 
     def find(self, layers: Layers, training: int) -> float | None:
         key = [list(names) for names in layers]
@@ -224,7 +236,7 @@ class _FinishedTrainings:
 
     def add(self, layers: Layers, training: int, loss: float) -> None:
         self.rows.append({"layers": [list(names) for names in layers], "training": training, "loss": loss})
-        self.path.parent.mkdir(exist_ok=True)
+        make_folder(self.path.parent)
         write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
 
 

@@ -16,7 +16,9 @@ from scansearch.cli import export as export_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
+from scansearch.cli.screen import is_main_process
 from scansearch.errors import InputError, RunStopped
+from scansearch.text import printable
 
 # Typer may use its own copy of click, so the class is taken from what it exports.
 _UsageError: Any = typer.BadParameter.__base__
@@ -54,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         code = app(arguments, standalone_mode=False)
+        if code == 130:  # how typer tells of a KeyboardInterrupt
+            code = _fail("interrupted", code)
     except typer.Abort:
         code = _fail("interrupted", 130)
     except _UsageError as error:
@@ -74,5 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # Under torchrun every process meets the same unusable input and the same signal: the first one tells.
+    if code == 1 or is_main_process():
+        print("error: " + printable(" ".join(message.split())), file=sys.stderr)
     return code

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scansearch import engine
 from scansearch.cli.screen import is_main_process
 from scansearch.runs.recorder import Notice, Started, Warned
-from scansearch.text import human
+from scansearch.text import human, printable
 
 _STEPS_TO_ESTIMATE = 5
 
@@ -100,7 +100,7 @@ class RunView:
     def _line(self, text: str, *, always: bool = False) -> None:
         if self.quiet and not always:
             return
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:

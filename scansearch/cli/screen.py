@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from scansearch.text import printable
+
 if TYPE_CHECKING:
     from scansearch.records.genotype import Genotype
 
@@ -31,12 +33,12 @@ def print_lines(lines: Iterable[str]) -> None:
     """Lines of text as they are, never broken."""
     console = wide_console()
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def print_warning(line: str) -> None:
     """A line on standard error."""
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
 
 
 def save_genotypes(genotypes: Sequence[Genotype], files: Sequence[Path] | None) -> None:
@@ -62,7 +64,7 @@ def print_table(
     for index, heading in enumerate(headings):
         table.add_column(Text(heading), justify="left" if index < left else "right")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     wide_console().print(table, highlight=False)
 
 

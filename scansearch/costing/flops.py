@@ -90,8 +90,6 @@ def _fixed_macs(model: ScanBackbone, height: int, width: int) -> int:
     macs = _linear(model.head, 1)
     for site in mixer_sites(model, height, width):
         macs += _linear(site.mixer.in_proj, site.tokens) + _linear(site.mixer.out_proj, site.tokens)
-        if site.mixer.weighted:  # the gated sum of a supernet's branches is a matrix product
-            macs += len(site.mixer.directions) * site.tokens * site.mixer.dim
         if isinstance(site.mixer, LocalVMambaMixer):
             macs += site.tokens * site.mixer.conv2d.weight.numel()
     first = mixer_sites(model, height, width)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from scansearch.data.augment import DEVIATION, MEAN, Augment, image_transforms
 from scansearch.data.splits import BrokenImage, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError, MissingExtra
+from scansearch.files.regular import check_regular
 
 _SPLIT_SEED = 2024
 _NAMES = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
@@ -43,6 +45,8 @@ class Pictures:
 
             try:
                 source = self.open(index)
+                if isinstance(source, str):
+                    check_regular(Path(source))
                 if isinstance(source, Image.Image):
                     return transform(source.convert("RGB")), self.labels[index]
                 with Image.open(source) as image:
@@ -93,8 +97,18 @@ def _folder(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[Pictu
             f"data folder {str(folder)!r} has class {unexpected[0]!r}, which the training images lack"
         )
     paths = [str(path) for path, _ in reader.samples]
+    _refuse_folders_twice({os.path.dirname(path) for path in paths})
     labels = [int(label) for _, label in reader.samples]
     return Pictures(labels, paths.__getitem__, paths.__getitem__), names
+
+
+def _refuse_folders_twice(folders: set[str]) -> None:
+    """A link from a folder to one above it would make every image count several times."""
+    real: dict[str, str] = {}
+    for folder in sorted(folders):
+        first = real.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            raise InputError(f"data folders {first!r} and {folder!r} are one and the same, by a link")
 
 
 def read_timm(argument: str, size: tuple[int, int], augment: Augment) -> ImageData:

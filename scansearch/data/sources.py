@@ -14,6 +14,7 @@ from scansearch.data.batches import EpochBatches, evaluation_batches, training_b
 from scansearch.data.specifications import SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
+from scansearch.text import printable
 
 __all__ = [
     "Augment",
@@ -69,6 +70,8 @@ def load_data(
             set that has no pictures.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not spec.isprintable():
+        raise InputError(f"data {printable(spec)!r} holds a character that cannot be shown or is not UTF-8")
     kind, _, argument = spec.partition(":")
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
         raise InputError(f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())})")

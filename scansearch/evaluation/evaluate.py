@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scansearch import engine
 from scansearch.data import ImageData, load_data
+from scansearch.data.specifications import MOST_WORKERS
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 
@@ -61,7 +62,8 @@ class Evaluation(StrictModel):
         """With the accuracy of each class, for readers other than this class."""
         import json
 
-        return json.dumps(self.model_dump(mode="json", by_alias=True) | {"per_class": self.per_class}) + "\n"
+        content = self.model_dump(mode="json", by_alias=True) | {"per_class": self.per_class}
+        return json.dumps(content, allow_nan=False) + "\n"
 
 
 def evaluate_model(
@@ -154,6 +156,8 @@ def evaluate(
         raise InputError(f"unknown split {split!r} (allowed: validation, test)")
     if batch_size < 1:
         raise InputError(f"batch size must be at least 1, not {batch_size}")
+    if not 0 <= workers <= MOST_WORKERS:
+        raise InputError(f"workers must lie in 0..{MOST_WORKERS}, not {workers}")
     if crop is not None and not 0 < crop <= 1:
         raise InputError(f"crop must lie in (0, 1], not {crop}")
     accelerator = engine.make_accelerator(device, mixed_precision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,30 +74,44 @@ def _pair(size: Any) -> tuple[int, int] | None:
 
 
 def _hub_folder(path: Path, device: torch.device) -> Predictor:
-    import timm
+    from scansearch.evaluation.hub_folder import load_hub_folder
 
-    import scansearch.models  # noqa: F401  (registers the models' names)
-
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        shape = config.get("pretrained_cfg", config).get("input_size")
-        model = timm.create_model(f"local-dir:{path}", pretrained=True)
-    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, TypeError) as error:
-        raise InputError(f"hub folder {str(path)!r} cannot be read: {error}") from None
-    channels, size = (shape[0], (shape[1], shape[2])) if shape else (None, None)
-    return Predictor(str(path), model.eval().to(device), channels, size)
+    hub = load_hub_folder(path)
+    return Predictor(str(path), hub.model.to(device), hub.channels, hub.image_size)
 
 
 def _exported_program(path: Path, device: torch.device) -> Predictor:
     from scansearch.exporting.read_program import load_program
 
     program = load_program(path)
-    placeholder = next(
-        node for node in program.graph.nodes
+    inputs = [
+        node
+        for node in program.graph.nodes
         if node.op == "placeholder" and node.name in program.graph_signature.user_inputs
-    )  # fmt: skip
+    ]
+    if len(inputs) != 1 or inputs[0].meta["val"].ndim != 4:
+        raise InputError(f"{path}: must have one input, the images [batch, channels, height, width]")
+    (placeholder,) = inputs
     channels, size = _shape(placeholder.meta["val"].shape)
-    return Predictor(str(path), program.module().to(device), channels, size)
+    module = program.module().to(device)
+    return Predictor(str(path), _failing_in_one_line(path, module), channels, size)
+
+
+def _failing_in_one_line(path: Path, predict: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
+    """``predict`` of a graph from a file: whatever it raises, or gives in place of logits, is the file's fault."""
+
+    def checked(images: Tensor) -> Tensor:
+        try:
+            logits = predict(images)
+        except Exception as error:
+            raise InputError(
+                f"{path}: cannot compute images of shape {list(images.shape)}: {_first_line(error)}"
+            ) from None
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            raise InputError(f"{path}: gives no logits")
+        return logits
+
+    return checked
 
 
 def _onnx(path: Path, device: torch.device) -> Predictor:
@@ -110,14 +123,18 @@ def _onnx(path: Path, device: torch.device) -> Predictor:
         session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime's exceptions share no base but this
         raise InputError(f"{path}: onnxruntime cannot read it: {_first_line(error)}") from None
+    if len(session.get_inputs()) != 1 or len(session.get_outputs()) != 1:
+        raise InputError(f"{path}: must have one input, the images, and one output, the logits")
     images = session.get_inputs()[0]
+    if images.type != "tensor(float)" or len(images.shape) != 4:
+        raise InputError(f"{path}: takes {images.type} of shape {images.shape}, not float images of 4 axes")
 
     def predict(x: Tensor) -> Tensor:
         (logits,) = session.run(None, {images.name: x.cpu().numpy()})
         return torch.from_numpy(logits).to(device)
 
     channels, size = _shape(images.shape)
-    return Predictor(str(path), predict, channels, size)
+    return Predictor(str(path), _failing_in_one_line(path, predict), channels, size)
 
 
 def _shape(shape: Any) -> tuple[int | None, tuple[int, int] | None]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from scansearch.data.specifications import without_folders
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import Kind, Named, look_up
@@ -99,9 +100,25 @@ def load_source(subject: str | Path, options: SourceOptions = SourceOptions()) -
         subject: a run folder (with its best weights where it has any), a genotype file, a weight file, or the
             name of a published model.
 
+    Exports are published, so paths of this machine are left out of what it says of its data.
+
     Raises:
         InputError: nothing of that name, weights that do not fit, or a supernet.
     """
+    source = _load(subject, options)
+    notes = {
+        key: without_folders(value) if key == "data" and isinstance(value, str) else value
+        for key, value in source.notes.items()
+    }
+    provenance = source.genotype.provenance
+    if provenance.data is not None:
+        provenance = provenance.model_copy(update={"data": without_folders(provenance.data)})
+    return replace(
+        source, notes=notes, genotype=source.genotype.model_copy(update={"provenance": provenance})
+    )
+
+
+def _load(subject: str | Path, options: SourceOptions) -> Source:
     named = look_up(subject, SUBJECTS, command="export")
     if named.kind == "weights" and options.weights is not None:
         raise InputError(f"{subject} holds weights already: leave out the other weight file")
@@ -143,7 +160,7 @@ def _read_weights(file: Path, genotype: Genotype | None, sizes: dict[str, int]) 
     state = read_checkpoint(file)
     head, stem = state.get("head.weight"), state.get("patch_embed.proj.weight")
     arguments = {"img_size": genotype.model.get("img_size", 224)} | sizes
-    arguments["num_classes"] = 0 if head is None else len(head)
+    arguments["num_classes"] = 0 if head is None or not head.ndim else len(head)
     arguments["in_chans"] = stem.shape[1] if stem is not None and stem.ndim == 4 else sizes.get("in_chans", 3)
     model = cast("ScanBackbone", genotype.build(**arguments))
     try:

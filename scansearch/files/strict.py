@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from scansearch.errors import InputError
+from scansearch.files.regular import read_regular
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -93,18 +94,12 @@ def read_text(path: Path, *, limit: int = 4_000_000) -> str:
     """The text of a small file.
 
     Raises:
-        InputError: the file is missing, unreadable, larger than ``limit`` bytes or not UTF-8.
+        InputError: the file is missing, unreadable, no regular file, larger than ``limit`` bytes or not UTF-8.
     """
     try:
-        if path.stat().st_size > limit:
-            raise InputError(f"{path}: larger than {limit} bytes, so not one of our files")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+        return read_regular(path, limit=limit).decode("utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a UTF-8 text file") from None
-    except ValueError as error:  # a NUL character in the name
-        raise InputError(f"{str(path)!r}: {error}") from None
 
 
 def load_yaml(path: Path, model: type[Model]) -> Model:
@@ -122,10 +117,13 @@ def load_json(path: Path, model: type[Model]) -> Model:
     Raises:
         InputError: one line naming file, key and what is allowed.
     """
+    text = read_text(path)
     try:
-        data = json.loads(read_text(path), object_pairs_hook=_distinct_keys)
+        data = json.loads(text, object_pairs_hook=_distinct_keys)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: not one of ours: expected keys and values, found {type(data).__name__}")
     return validate(data, model, source=str(path))
 
 

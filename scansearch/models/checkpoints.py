@@ -108,7 +108,7 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, Tenso
         data = data[key]
     else:
         data = next((data[name] for name in CONTAINERS if isinstance(data.get(name), Mapping)), data)
-    if not isinstance(data, Mapping) or not data or not all(isinstance(v, Tensor) for v in data.values()):
+    if not isinstance(data, Mapping) or not data or not all(map(_is_entry, data.items())):
         raise InputError(
             f"checkpoint {path} holds no mapping of names to tensors, bare or under {CONTAINERS}"
         )
@@ -119,13 +119,25 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, Tenso
     return state
 
 
+def _is_entry(item: tuple[object, object]) -> bool:
+    """A name and an ordinary tensor, which a damaged or odd file may lack."""
+    name, tensor = item
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not tensor.is_quantized
+        and not tensor.is_meta
+    )
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"checkpoint {path} is no safetensors file: {error}") from None
 
 
@@ -139,8 +151,9 @@ def _read_torch(path: Path) -> dict[str, Any]:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"holds {found[1]}, which could run code" if found else "is no torch checkpoint"
         raise InputError(f"checkpoint {path} {what}: only tensors and plain values are read") from None
-    except (RuntimeError, EOFError, KeyError) as error:
-        raise InputError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # whatever a damaged file makes torch raise
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"checkpoint {path} cannot be read: {line}") from None
     if not isinstance(data, dict):
         raise InputError(f"checkpoint {path} holds a {type(data).__name__}, not a mapping")
     return data
@@ -309,7 +322,7 @@ def convert_checkpoint(
     source = published(name)
     state = read_checkpoint(path, key)
     head = state.get("head.weight", state.get("classifier.head.weight"))
-    arguments = {"num_classes": 0 if head is None else len(head), "img_size": img_size}
+    arguments = {"num_classes": 0 if head is None or not head.ndim else len(head), "img_size": img_size}
     model = build_model(source.family, source.layers, **(source.arguments | arguments))
     if not back:
         return from_released(model, state)

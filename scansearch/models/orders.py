@@ -22,7 +22,7 @@ def middle_position(tokens: int) -> int:
 def order_table(
     directions: tuple[str, ...], height: int, width: int, padding: Padding, class_token: bool
 ) -> tuple[Order, tuple[int, ...]]:
-    """Orders int32 [directions, T] and their lengths.
+    """Orders int32 [directions, T], which cannot be written to, and their lengths.
 
     With a class token the image holds height * width + 1 rows, the token at ``middle_position`` of the
     row-major sequence; every direction also visits it at that step of its own sequence, after any flip and
@@ -33,7 +33,9 @@ def order_table(
         middle = middle_position(height * width)
         orders = np.insert(np.where(orders >= middle, orders + 1, orders), middle, middle, axis=1)
         lengths = tuple(length + 1 for length in lengths)
-    return np.ascontiguousarray(orders, dtype=np.int32), lengths
+    orders = np.ascontiguousarray(orders, dtype=np.int32)
+    orders.setflags(write=False)  # kept, and shared by all who ask
+    return orders, lengths
 
 
 def _device_orders(
@@ -45,7 +47,7 @@ def _device_orders(
     device: torch.device,
 ) -> tuple[Tensor, tuple[int, ...]]:
     orders, lengths = order_table(directions, height, width, padding, class_token)
-    return torch.from_numpy(orders).to(device), lengths
+    return torch.tensor(orders, device=device), lengths
 
 
 def scan_orders(

@@ -27,9 +27,9 @@ class Switches(StrictModel):
 class Backbone(StrictModel):
     """Sizes that the supernet and the derived models share. Fields left out take the family's default."""
 
-    patch_size: int = Field(ge=1)
+    patch_size: int = Field(ge=1, le=1024)
     states: int = Field(default=16, ge=1, le=64)
-    expand: int = Field(default=2, ge=1)
+    expand: int = Field(default=2, ge=1, le=64)
     position_embedding: bool | None = None
     rope: bool | None = None
 
@@ -37,7 +37,7 @@ class Backbone(StrictModel):
 class Width(StrictModel):
     """Width of one model: ``embed_dim`` for local_vim, one entry of ``dims`` per stage for local_vmamba."""
 
-    embed_dim: int | None = Field(default=None, ge=1)
+    embed_dim: int | None = Field(default=None, ge=1, le=32_768)
     dims: Counts | None = Field(default=None, min_length=1)
     drop_path_rate: float = Field(default=0.0, ge=0.0, lt=1.0)
 
@@ -45,8 +45,8 @@ class Width(StrictModel):
 class Variant(StrictModel):
     """One size of the space. ``depth`` for local_vim, ``depths`` (layers per stage) for local_vmamba."""
 
-    image_size: int = Field(ge=1)
-    depth: int | None = Field(default=None, ge=1)
+    image_size: int = Field(ge=1, le=16_384)
+    depth: int | None = Field(default=None, ge=1, le=1024)
     depths: Counts | None = Field(default=None, min_length=1)
     backbone: Backbone
     supernet: Width
@@ -87,6 +87,8 @@ class SearchSpace(StrictModel):
         plain = self.family == "local_vim"
         for name, variant in self.variants.items():
             where = f"variants.{name}"
+            if variant.layers > 1024 or max(variant.supernet.dims or (), default=0) > 32_768:
+                raise ValueError(f"{where}: at most 1024 layers, none wider than 32768")
             if (variant.depth is None) == plain or (variant.depths is None) != plain:
                 raise ValueError(
                     f"{where}: family {self.family} needs {'depth' if plain else 'depths'} and nothing else"

@@ -1,11 +1,13 @@
 """Weight files: a safetensors file that holds a model's weights and, in its header, all that builds the model.
 
 Header entries: ``genotype`` (the genotype's YAML), ``arguments`` (JSON: further arguments of the model's class,
-such as num_classes, in_chans and img_size) and ``notes`` (JSON: where the weights come from).
+such as num_classes, in_chans and img_size), ``notes`` (JSON: where the weights come from) and ``sha256``, the digest of
+all that: files of earlier versions have none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scansearch.models.backbone import ScanBackbone
+
+_DIGEST = "sha256"
+_ENTRIES = frozenset(["format", "genotype", "arguments", "notes", _DIGEST])
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,14 @@ def save_weights(
         "arguments": json.dumps(dict(arguments)),
         "notes": json.dumps(dict(notes)),
     }
-    write_bytes(path, save(tensors, metadata=header))
+    write_bytes(path, save(tensors, metadata=header | {_DIGEST: _digest(header, tensors)}))
 
 
 def load_weights(path: str | Path) -> Weights:
     """The model in a weight file. Nothing in the file is executed.
 
     Raises:
-        InputError: no such file, no weight file of ours, or weights that do not fit its genotype.
+        InputError: no such file, no weight file of ours, a damaged one, or weights that do not fit its genotype.
     """
     import torch
 
@@ -121,10 +126,38 @@ def _entries(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, ours or a plain one.
+
+    Raises:
+        InputError: no such file, no safetensors file, or one of ours that is damaged.
+    """
+    return _read(path)[1]
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     with _opened(path) as file:
         names = list(file.keys())
-        return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+        entries, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+    # A damaged name of the digest's own entry must not make a file pass for one without.
+    damaged = "genotype" in entries and not _ENTRIES.issuperset(entries)
+    if damaged or (_DIGEST in entries and entries[_DIGEST] != _digest(entries, tensors)):
+        raise InputError(f"{path}: the file is damaged: its checksum does not match")
+    return entries, tensors
+
+
+def _digest(entries: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over everything in the file but the digest."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(set(entries) - {_DIGEST}):
+        digest.update(json.dumps([name, entries[name]]).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -153,5 +186,5 @@ def _mapping(text: str, source: str) -> dict[str, Any]:
 def _from_shapes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Classes and channels as the tensors tell them, for files that name no arguments."""
     head, stem = tensors.get("head.weight"), tensors.get("patch_embed.proj.weight")
-    sizes = {"num_classes": 0 if head is None else len(head)}
+    sizes = {"num_classes": 0 if head is None or not head.ndim else len(head)}
     return sizes if stem is None or stem.ndim < 2 else sizes | {"in_chans": stem.shape[1]}

@@ -15,6 +15,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -249,6 +250,8 @@ class Run:
 def default_folder(space: str, strategy: str, seed: int) -> Path:
     """``runs/<utc>-<space>-<strategy>-s<seed>``, made unique where runs start in the same second."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    # A genotype of unknown origin may name any space: no path may come of it.
+    space = re.sub(r"[^A-Za-z0-9_-]+", "-", space)[:80]
     base = Path("runs") / f"{stamp}-{space}-{strategy}-s{seed}"
     return next(path for path in _numbered(base) if not path.exists())
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from scansearch.data.augment import Augment
+from scansearch.data.specifications import MOST_WORKERS
 from scansearch.files.strict import StrictModel, validate
 from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
 
@@ -85,7 +86,7 @@ class SearchConfig(StrictModel):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     mixed_precision: Literal["no", "bf16"] = "no"
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     augment: Augment | None = None
     max_broken: int = Field(default=100, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
@@ -94,7 +95,8 @@ class SearchConfig(StrictModel):
     @classmethod
     def _fill_from_strategy(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            named = STRATEGIES.get(data.get("strategy", "localmamba"))
+            name = data.get("strategy", "localmamba")
+            named = STRATEGIES.get(name) if isinstance(name, str) else None
             if isinstance(named, Strategy):
                 return {**named.axes(), **data}
         return data

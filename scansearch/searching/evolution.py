@@ -28,6 +28,7 @@ import numpy as np
 from scansearch.directions import Layers
 from scansearch.errors import InputError, RunStopped
 from scansearch.records.costs import Costs
+from scansearch.searching.journal import machine, readable
 from scansearch.seeding import Stream, generate
 
 if TYPE_CHECKING:
@@ -271,8 +272,8 @@ class _Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.problem, self.population, self.seed, self.journal = problem, population, seed, journal
-        self.process = f"{socket.gethostname()}:{os.getpid()}"
-        with self._lock():
+        self.process = f"{machine()}:{os.getpid()}"
+        with self._lock(), readable(journal):
             self.study: Study = optuna.create_study(
                 study_name=problem.name(seed),
                 directions=["minimize", "minimize"],
@@ -295,7 +296,13 @@ class _Search:
             return
         import fcntl  # not on every system, and needed here only
 
-        with open(f"{self.journal}.claims", "w", encoding="utf-8") as file:  # Optuna has a .lock of its own
+        try:
+            file = open(f"{self.journal}.claims", "w", encoding="utf-8")  # noqa: SIM115 - Optuna has a .lock of its own
+        except OSError as error:
+            raise RunStopped(
+                f"cannot write {f'{self.journal}.claims'!r}: {error.strerror or error}"
+            ) from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -305,7 +312,7 @@ class _Search:
         Raises:
             InputError: not one feasible genotype was found.
         """
-        with self._lock():
+        with self._lock(), readable(self.journal):
             claimed = self._claims()
             if len(claimed) >= evaluations:
                 return None
@@ -361,14 +368,17 @@ class _Search:
         return claimed
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
-        host, _, process = str(trial.user_attrs["process"]).rpartition(":")
-        if host != socket.gethostname() or int(process) == os.getpid():
+        host, _, process = str(trial.user_attrs.get("process")).rpartition(":")
+        # The bare host name is what earlier versions wrote.
+        if host not in (machine(), socket.gethostname()) or not process.isdecimal():
+            return False
+        if int(process) == os.getpid():
             return False
         try:
             os.kill(int(process), 0)
         except ProcessLookupError:
             return True
-        except PermissionError:
+        except (PermissionError, OverflowError):
             pass
         return False
 

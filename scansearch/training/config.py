@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from scansearch.data.augment import Augment
+from scansearch.data.specifications import MOST_WORKERS
 from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
 
 
@@ -108,7 +109,7 @@ class TrainConfig(StrictModel):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     mixed_precision: Literal["no", "bf16"] = "no"
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     max_broken: int = Field(default=100, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
 

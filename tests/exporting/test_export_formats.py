@@ -323,6 +323,28 @@ def test_logits_that_are_not_finite_or_of_another_shape_are_mismatches(genotypes
         compare(source, lambda images: source.logits(images)[:, :3], tolerance=1e-4)
 
 
+@pytest.mark.parametrize("format", ["yaml", "safetensors", "hub", "standalone", "timm"])
+@pytest.mark.parametrize(
+    "data", ["folder:/home/somebody/secret/birds", "timm:torch/cifar10@/home/somebody/secret"]
+)
+def test_exports_name_no_folder_of_this_machine(
+    data: str, format: str, genotypes: dict[str, Path], tmp_path: Path
+) -> None:
+    run, source = trained(genotypes, "local_vim", tmp_path / "somebody")
+    provenance = source.genotype.provenance.model_copy(update={"data": data})
+    genotype = source.genotype.model_copy(update={"provenance": provenance})
+    genotype.save(run / "genotype.yaml")
+    save_weights(run / "best.safetensors", source.model, genotype, source.arguments, {"data": data})
+    out = tmp_path / ("out" + {"yaml": ".yaml", "safetensors": ".safetensors", "hub": ""}.get(format, ".py"))
+    export(run, format, out)
+    files = list(out.iterdir()) if out.is_dir() else [out]
+    assert files
+    for file in files:
+        assert b"somebody" not in file.read_bytes()
+        if file.suffix in (".yaml", ".safetensors"):
+            assert data.rpartition("/")[2].encode() in file.read_bytes() or b"cifar10" in file.read_bytes()
+
+
 # --- bad input: one line, exit code 2, nothing written ---
 
 BAD: dict[str, tuple[list[str], str]] = {

@@ -200,12 +200,80 @@ def beside(name: str) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
     return lambda entries: entries | {f"{next(iter(entries)).split('/')[0]}/{name}": b"x"}
 
 
+def specification_as_code(entries: dict[str, bytes]) -> dict[str, bytes]:
+    """A tree of arguments with a defaultdict, whose factory torch imports by its name."""
+
+    def change(data: Any) -> None:
+        node = {"type": "collections.defaultdict", "children_spec": []}
+        node["context"] = json.dumps(
+            [{"default_factory_module": "antigravity", "default_factory_name": "x"}, []]
+        )
+        data["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = json.dumps([1, node])
+
+    return edited(entries, "model.json", change)
+
+
+def name_as_code(entries: dict[str, bytes]) -> dict[str, bytes]:
+    """The input renamed everywhere to a parameter whose default value is code."""
+    name = next(name for name in entries if name.endswith("model.json"))
+    code = "input=__import__('os').system('touch MARK')"
+
+    def renamed(data: Any) -> Any:
+        if isinstance(data, dict):
+            return {code if key == "input" else key: renamed(value) for key, value in data.items()}
+        if isinstance(data, list):
+            return [renamed(value) for value in data]
+        return code if data == "input" else data
+
+    program = renamed(json.loads(entries[name]))
+    assert code in json.dumps(program)
+    return entries | {name: json.dumps(program).encode()}
+
+
+def endless_size(entries: dict[str, bytes]) -> dict[str, bytes]:
+    name = next(name for name in entries if name.endswith("model.json"))
+    head, _, tail = entries[name].decode().partition('"expr_str": "')
+    return entries | {name: (f'{head}"expr_str": "9**9**9**9' + tail[tail.index('"') :]).encode()}
+
+
+def huge_value(entries: dict[str, bytes]) -> dict[str, bytes]:
+    """A node that makes a tensor of 10^11 numbers when it runs."""
+
+    def change(data: Any) -> None:
+        graph = data["graph_module"]["graph"]
+        node = json.loads(json.dumps(graph["nodes"][0]))
+        node |= {
+            "target": "torch.ops.aten.arange.default",
+            "name": "huge",
+            "outputs": [{"as_tensor": {"name": "huge"}}],
+        }
+        node["inputs"] = [{"name": "end", "arg": {"as_int": 10**11}, "kind": 1}]
+        graph["nodes"].insert(0, node)
+        graph["tensor_values"]["huge"] = next(iter(graph["tensor_values"].values()))
+
+    return edited(entries, "model.json", change)
+
+
+def huge_weight(entries: dict[str, bytes]) -> dict[str, bytes]:
+    def change(data: Any) -> None:
+        meta = next(iter(data["config"].values()))["tensor_meta"]
+        meta["sizes"] = [{"as_int": 10**6}, {"as_int": 10**6}]
+        meta["strides"] = [{"as_int": 0}, {"as_int": 0}]
+
+    return edited(entries, "model_weights_config.json", change)
+
+
 PROGRAMS: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
     "pickled weight": (pickled_weight, "pickled tensors, which could run code"),
     "pickled inputs": (pickled_inputs, "example inputs could run code"),
     "operation that opens files": (operation("torch.ops.aten.from_file.default"), "aten.from_file.default"),
     "python function": (operation("torch.hub.load"), "torch.hub.load"),
     "size as code": (size_as_code, "is no plain expression"),
+    "size without end": (endless_size, "is no plain expression"),
+    "specification as code": (specification_as_code, "no plain list, tuple or dict"),
+    "name as code": (name_as_code, "is no plain name"),
+    "huge value": (huge_value, "above 2 GiB"),
+    "huge weight": (huge_weight, "larger than its content"),
     "guard as code": (guard_as_code, "guards or types as code"),
     "compiled library": (beside("data/aotinductor/model/model.so"), "data/aotinductor/model/model.so"),
     "custom object": (beside("data/constants/custom_obj_0"), "custom_obj_0"),
@@ -238,6 +306,44 @@ def test_compressed_and_damaged_programs_are_refused(honest: dict[str, bytes], t
     zipped(path, {name: content for name, content in honest.items() if not name.endswith("model.json")})
     with pytest.raises(InputError, match="not a program of scansearch"):
         load_program(path)
+
+
+def disguised(honest: bytes, other: bytes) -> dict[str, bytes]:
+    """Files that two readers of archives may take for different archives."""
+    return {
+        "something in front": b"#!/bin/sh\n" + honest,
+        "another archive in front": other + honest,
+        "another archive behind": honest + other,
+        "something behind": honest + b"\0" * 22,
+        "a comment": honest[:-2] + struct.pack("<H", len(other)) + other,
+    }
+
+
+@pytest.mark.parametrize("case", disguised(b"", b""))
+def test_a_file_is_one_archive_and_nothing_else(
+    case: str, honest: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zipped(tmp_path / "honest.pt2", honest)
+    zipped(tmp_path / "hostile.pt2", pickled_weight(honest))
+    contents = [(tmp_path / name).read_bytes() for name in ("honest.pt2", "hostile.pt2")]
+    monkeypatch.chdir(tmp_path)
+    for first, second in (contents, reversed(contents)):
+        Path("file.pt2").write_bytes(disguised(first, second)[case])
+        with pytest.raises(InputError, match=r"archive|could run code"):
+            load_program("file.pt2")
+    assert not Path("MARK").exists()
+
+
+def test_torch_reads_only_what_was_checked(
+    honest: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.pt2"
+    zipped(path, honest)
+    load = torch.export.load
+    given: list[Any] = []
+    monkeypatch.setattr(torch.export, "load", lambda file: given.append(file) or load(file))
+    assert load_program(path).module()(torch.zeros(5, 3)).shape == (5, 2)
+    assert isinstance(given[0], io.BytesIO)
 
 
 def test_the_same_name_twice_is_refused(tmp_path: Path) -> None:

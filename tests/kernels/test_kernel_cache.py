@@ -67,11 +67,60 @@ def test_old_versions_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     for version in range(6):
-        monkeypatch.setattr(compiled, "_version", lambda version=version: f"version{version}")
+        monkeypatch.setattr(compiled, "_version", lambda version=version: f"{version:016x}")
         compiled.cache_folder.__wrapped__()
     family = next(tmp_path.iterdir())
     assert len(list(family.iterdir())) == compiled.KEPT_VERSIONS
-    assert (family / "version5").is_dir()
+    assert (family / f"{5:016x}").is_dir()
+
+
+def test_only_folders_of_versions_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scansearch_kernels.cpu import compiled
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    family = compiled.cache_folder.__wrapped__().parent
+    elsewhere = tmp_path / "elsewhere"
+    for folder in (elsewhere, family / "of the user", *(family / f"{number:016x}" for number in range(4))):
+        folder.mkdir()
+        (folder / "file").write_text("kept?")
+        os.utime(folder, (0, 0))
+    (family / f"{9:016x}").symlink_to(elsewhere)
+    (family / f"{8:016x}").write_text("a file")
+    compiled.cache_folder.__wrapped__()
+    assert (elsewhere / "file").exists()
+    assert (family / "of the user" / "file").exists()
+    assert (family / f"{8:016x}").exists()
+    assert len([path for path in family.iterdir() if path.is_dir() and not path.is_symlink()]) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
+@pytest.mark.parametrize("case", ["link as family", "link as version", "others may write"])
+def test_folders_that_others_could_fill_are_passed_over(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scansearch_kernels.cpu import compiled
+
+    given, temporary, other = tmp_path / "given", tmp_path / "temporary", tmp_path / "other"
+    for folder in (given, temporary, other):
+        folder.mkdir(mode=0o700)
+    family = given / f"scansearch-kernels-{os.getuid()}"
+    if case == "link as family":
+        family.symlink_to(other)
+    else:
+        family.mkdir(mode=0o700)
+        version = family / compiled._version()
+        if case == "link as version":
+            version.symlink_to(other)
+        else:
+            version.mkdir()
+            version.chmod(0o777)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(given))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(temporary))
+    folder = compiled.cache_folder.__wrapped__()
+    assert folder.is_relative_to(temporary)
+    assert list(other.iterdir()) == []
+    for path in (folder, folder.parent):
+        assert path.stat().st_mode & 0o777 == 0o700
 
 
 def test_unwritable_folders_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

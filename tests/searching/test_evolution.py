@@ -290,3 +290,13 @@ def test_the_command_writes_the_front_and_goes_on_in_its_journal(run, tmp_path, 
     limit = min(costs.of([[a], [b]])["flops"] for a in CANDIDATES[0] for b in CANDIDATES[0])
     call("evolve", str(run), "--k-min", "1", "--max-flops", str(limit), "--evaluations", "3")
     assert "3 sub-networks scored, 1 on the front" in capsys.readouterr()[0]
+
+
+def test_the_journal_names_no_machine(tmp_path, monkeypatch):
+    import socket
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "the-name-of-this-machine")
+    journal = tmp_path / "evolution.journal"
+    evolve([["h", "v"]] * 2, lambda layers: 1.0, k=1, evaluations=2, population=2, journal=journal)
+    assert "process" in journal.read_text()
+    assert "the-name-of-this-machine" not in journal.read_text()

@@ -7,7 +7,9 @@ per kernel and processor in it, so it does not grow.
 
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 import threading
 import warnings
@@ -28,6 +30,7 @@ from scansearch_kernels.cpu.scan_forward import scan_forward
 
 SINGLE, DOUBLE = np.float32(1), np.float64(1)
 KEPT_VERSIONS = 2
+_VERSION = re.compile(r"[0-9a-f]{16}")
 _lock = threading.Lock()
 
 
@@ -107,13 +110,12 @@ def cache_folder() -> Path | None:
         family = base / f"scansearch-kernels-{user}"
         folder = family / _version()
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not (_make_private(family) and _make_private(folder)):
+                continue  # compiled code that somebody else could have put there is not to be run
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError:
             continue
-        if hasattr(os, "getuid") and {family.stat().st_uid, folder.stat().st_uid} != {os.getuid()}:
-            continue  # compiled code of somebody else is not to be run
         os.utime(folder)
         _remove_old(family)
         return folder
@@ -131,8 +133,31 @@ def _version() -> str:
     return digest.hexdigest()[:16]
 
 
+def _make_private(folder: Path) -> bool:
+    """Make a folder for this user alone; whether it is one, and no link to one.
+
+    Folders of earlier versions, which others may read but not write in, are closed.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    if not hasattr(os, "getuid"):
+        return True
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        return False
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
+    return stat.S_IMODE(folder.lstat().st_mode) == 0o700
+
+
 def _remove_old(family: Path) -> None:
-    """Keep the newest few versions."""
-    versions = sorted(family.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    """Keep the newest few versions; what is no folder of a version is left alone."""
+    versions = [
+        path
+        for path in family.iterdir()
+        if _VERSION.fullmatch(path.name) and stat.S_ISDIR(path.lstat().st_mode)
+    ]
+    versions.sort(key=lambda folder: folder.lstat().st_mtime, reverse=True)
     for folder in versions[KEPT_VERSIONS:]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,7 @@ from scansearch.exporting.check import compare, publish_folder, staging
 from scansearch.exporting.source import Source
 from scansearch.models import CONFIGURATION
 from scansearch.records.weights import save_weights
-from scansearch.text import human
+from scansearch.text import human, table_cell
 
 if TYPE_CHECKING:
     from scansearch.models.backbone import ScanBackbone
@@ -110,7 +110,7 @@ def figures(source: Source) -> dict[str, str]:
 
 def model_card(source: Source) -> str:
     """README.md of the repository."""
-    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in figures(source).items())
+    table = "\n".join(f"| {name} | {table_cell(value)} |" for name, value in figures(source).items())
     layers = "\n".join(
         f"| {index} | {' '.join(names)} |" for index, names in enumerate(source.genotype.layers, start=1)
     )
@@ -156,7 +156,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
     return str(value)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
