@@ -8,12 +8,12 @@ from torch import Tensor
 from scansearch_kernels.calls import ConvCall, ScanCall
 from scansearch_kernels.cpu import layout as field
 from scansearch_kernels.cpu import threads
+from scansearch_kernels.cpu.backward_scratch import scratch_numbers
 from scansearch_kernels.cpu.compiled import kernel
 from scansearch_kernels.cpu.layout import CHUNK, LANES, STRIDE, TILE, Call, padded, padded_dim
 from scansearch_kernels.cpu.memory import empty
 
 ITEMS = 32  # pieces that work is cut into where the shapes allow, whatever the number of threads
-STEP_ARRAYS = 9  # arrays of scratch per chunk in the backward
 
 
 @threads.fork_safe
@@ -71,10 +71,8 @@ def scan_backward(call: ScanCall, saved: Tensor, dy: Tensor) -> dict[str, Tensor
         native.whole(which, tensor)
     native.rows(field.DY, dy)
     native.sizes(items=slots * groups, slots=slots, groups=groups)
-    gates = 2 * call.image_length if call.z is not None else 0
-    even = states + states % 2
-    vectors = 1 + STEP_ARRAYS * STRIDE + (2 * even + gates) * TILE + 6 * CHUNK
-    numbers = vectors * LANES[dtype] + (2 * CHUNK + 1) * even + rank + rank % 2 + 4 * CHUNK
+    gates = 2 * call.image_length * TILE * LANES[dtype] if call.z is not None else 0
+    numbers = gates + scratch_numbers(states, rank, LANES[dtype])
     if batch:
         _run(
             _kernel("scan_backward", call, dtype),

@@ -14,40 +14,31 @@ from typing import Any
 from numba import njit
 
 from scansearch_kernels.cpu import layout as field
-from scansearch_kernels.cpu.channel_sums import add_totals, low_rank
+from scansearch_kernels.cpu.backward_chunk import (
+    Gates,
+    Gradients,
+    add_a,
+    add_b_and_c,
+    add_low_rank,
+    load_chunk,
+    recur_chunk,
+    scatter_chunk,
+)
+from scansearch_kernels.cpu.backward_scratch import clear, lay_out
 from scansearch_kernels.cpu.rows import (
     INT8,
     INT64,
-    MARKED,
     clear_marks,
     fill,
-    load_delta,
     load_row,
-    positive,
-    prefetch_row,
-    prefetch_target,
-    row_at,
     store_row,
     tensor_row,
     zero_row,
     zero_unmarked,
 )
-from scansearch_kernels.cpu.scan_states import again_one, again_two, reverse_one, reverse_two
-from scansearch_kernels.cpu.vector_math import base_log, lane_count, sigmoid, silu_and_slope
-from scansearch_kernels.cpu.vectors import (
-    address,
-    fetch_add,
-    invariant,
-    load,
-    offset,
-    plain_nan,
-    pointer,
-    prefetch,
-    spread,
-    store,
-    vload,
-    vstore,
-)
+from scansearch_kernels.cpu.tile import Tile, load_gates
+from scansearch_kernels.cpu.vector_math import lane_count, silu_and_slope
+from scansearch_kernels.cpu.vectors import fetch_add, invariant, offset, pointer, vload
 
 CHUNK, TILE = field.CHUNK, field.TILE
 
@@ -85,290 +76,107 @@ def _clear_reduced(p: Any, b: int, group: int, one: Any) -> None:
 
 
 @njit
-def _one_tile(p: Any, b: int, slot: int, group: int, tile: int, scratch: int, grows: Any, one: Any) -> None:
-    """All directions of one batch entry and one tile of channels."""
-    lanes = lane_count(one)
-    first = tile * TILE * lanes
+def _one_tile(p: Any, b: int, slot: int, group: int, number: int, memory: int, grows: Any, one: Any) -> None:
+    """All directions of one batch entry and one tile of channels; `memory` is the address of the thread's scratch."""
+    lanes, directions = lane_count(one), invariant(p, field.DIRECTIONS)
     dim, length, rows = (
         invariant(p, field.DIM),
         invariant(p, field.LENGTH),
         invariant(p, field.ROWS),
     )
-    directions = invariant(p, field.DIRECTIONS)
+    first = number * TILE * lanes
     count = min(TILE * lanes, dim - first)
     vectors = (count + lanes - 1) // lanes
-    marks = pointer(scratch, INT8)
-    work = pointer(scratch + invariant(p, field.MARKS_SIZE), one)
-    gates = work
-    gate_gradients = offset(gates, length * TILE * lanes)
-    gated = invariant(p, field.Z) != 0
-    if gated:
-        work = offset(gate_gradients, length * TILE * lanes)
-        fill(gate_gradients, length * vectors, one)
-        for position in range(length):
-            z = offset(tensor_row(p, field.Z, b, 0, position, one), first)
-            for v in range(vectors):
-                row = load_row(offset(z, v * lanes), count - v * lanes, work, one)
-                vstore(gates, (position * vectors + v) * lanes, silu_and_slope(row, one)[0])
+    marks = pointer(memory, INT8)
+    work = pointer(memory + invariant(p, field.MARKS_SIZE), one)
+    gates = Gates(invariant(p, field.Z) != 0, work, offset(work, length * TILE * lanes))
+    if gates.used:
+        work = offset(gates.gradients, length * TILE * lanes)
+        fill(gates.gradients, length * vectors, one)
+        load_gates(p, b, first, count, gates.values, work, one)
+    scratch = lay_out(work, invariant(p, field.STATES), invariant(p, field.RANK), one)
     shared = invariant(p, field.SHARED) != 0
-    du = offset(pointer(invariant(p, field.DU), one), first)
-    ddelta = offset(pointer(invariant(p, field.DDELTA), one), first)
     if shared:
-        du = offset(du, b * rows * dim)
+        du = offset(pointer(invariant(p, field.DU), one), b * rows * dim + first)
         for row in range(rows):
             zero_row(offset(du, row * dim), count, one)
     for k in range(directions):
+        tile = Tile(p, b, k, first, count, vectors, one)
+        gradients = _gradients(tile, slot, group, marks)
         clear_marks(marks, rows)
-        here = (b * directions + k) * rows * dim
-        du_k = du if shared else offset(du, here)
-        ddelta_k = offset(ddelta, here)
-        _one_direction(
-            p, b, k, slot, group, first, count, du_k, ddelta_k, marks, gates, gate_gradients, work, grows, one
-        )
+        _one_direction(tile, scratch, gates, gradients, grows)
         if not shared:
-            zero_unmarked(marks, rows, du_k, dim, count, one)
+            zero_unmarked(marks, rows, gradients.u, dim, count, one)
         if invariant(p, field.RANK) == 0:
-            zero_unmarked(marks, rows, ddelta_k, dim, count, one)
-    if gated:
-        dz = offset(pointer(invariant(p, field.DZ), one), b * length * dim + first)
-        for position in range(length):
-            z = offset(tensor_row(p, field.Z, b, 0, position, one), first)
-            for v in range(vectors):
-                left = count - v * lanes
-                row = load_row(offset(z, v * lanes), left, work, one)
-                slope = silu_and_slope(row, one)[1] * vload(gate_gradients, (position * vectors + v) * lanes)
-                store_row(offset(dz, position * dim + v * lanes), left, work, slope, one)
-
-
-@njit
-def _one_direction(
-    p: Any,
-    b: int,
-    k: int,
-    slot: int,
-    group: int,
-    first: int,
-    count: int,
-    du: Any,
-    ddelta: Any,
-    marks: Any,
-    gates: Any,
-    gate_gradients: Any,
-    work: Any,
-    grows: Any,
-    one: Any,
-) -> None:
-    """The chunks of one order, last to first."""
-    lanes = lane_count(one)
-    vectors = (count + lanes - 1) // lanes
-    directions, states, padded = (
-        invariant(p, field.DIRECTIONS),
-        invariant(p, field.STATES),
-        invariant(p, field.PADDED),
-    )
-    dim, rank, rows = (
-        invariant(p, field.DIM),
-        invariant(p, field.RANK),
-        invariant(p, field.ROWS),
-    )
-    # scratch: a ragged row; per step of a chunk and vector; per vector and state
-    per_step = field.STRIDE * lanes
-    deltas = offset(work, lanes)
-    inputs = offset(deltas, per_step)
-    inflows = offset(inputs, per_step)
-    slopes = offset(inflows, per_step)
-    outer = offset(slopes, per_step)  # gradient of the output before its gate
-    raw = offset(outer, per_step)  # gradient of the output
-    results = offset(raw, per_step)
-    into_flow = offset(results, per_step)  # sum over states of g B
-    into_decay = offset(into_flow, per_step)  # sum over states of w A
-    tape = offset(into_decay, per_step)  # six numbers per step of a pair of states
-    even = states + states % 2
-    carry = offset(tape, 6 * CHUNK * lanes)
-    dA = offset(carry, TILE * even * lanes)
-    sums = offset(dA, TILE * even * lanes)  # of one chunk: gradients of B, then of C, [states, steps]
-    nothing = offset(sums, 2 * even * CHUNK)
-    addresses = pointer(address(offset(nothing, even + rank + rank % 2)), INT64)  # of B and C at each step
-    gated = invariant(p, field.Z) != 0
-
-    zero = spread(one - one)
-    A = offset(pointer(invariant(p, field.A), one), k * states * padded + first)
-    partial = slot * directions + k
-    skips = offset(pointer(invariant(p, field.SKIP), one), k * padded + first)
-    dskips = offset(pointer(invariant(p, field.DSKIP), one), partial * padded + first)
-    dbiases = offset(pointer(invariant(p, field.DBIAS), one), partial * padded + first)
-    weight = offset(pointer(invariant(p, field.WEIGHT), one), k * rank * padded + first)
-    dweight = offset(pointer(invariant(p, field.DWEIGHT), one), partial * rank * padded + first)
-    share = (group * invariant(p, field.BATCH) + b) * directions + k
-    dB = offset(pointer(invariant(p, field.DB), one), share * rows * states)
-    dC = offset(pointer(invariant(p, field.DC), one), share * rows * states)
-    dlow = offset(pointer(invariant(p, field.DDELTA), one), share * rows * rank)
-    fill(tape, 6 * CHUNK + 2 * TILE * even, one)
-    for n in range(even + rank):
-        store(nothing, n, one - one)
-    end = invariant(pointer(invariant(p, field.LENGTHS), INT64), k)
-    chunks = (invariant(p, field.STEPS) + CHUNK - 1) // CHUNK
-    saved = offset(
-        pointer(invariant(p, field.SAVED), one), (b * directions + k) * chunks * states * padded + first
-    )
-    natural = one / base_log(one)  # brings A back from the base of `power`
-
-    runs = vectors * (even // 2)
-    pace = (CHUNK + runs - 1) // runs  # rows of the chunk before to ask for in each run of a recurrence
-
-    for chunk in range((end + CHUNK - 1) // CHUNK - 1, -1, -1):
-        start = chunk * CHUNK
-        steps = min(CHUNK, end - start)
-        for t in range(steps):
-            row = row_at(p, field.READ, k, start + t)
-            position = row_at(p, field.WRITE, k, start + t)
-            source = offset(tensor_row(p, field.U, b, k, max(row, 0), one), first)
-            dy_row = offset(tensor_row(p, field.DY, b, k, max(position, 0), one), first)
-            store(addresses, t, address(nothing))
-            store(addresses, CHUNK + t, address(nothing))
-            if row >= 0:
-                prefetch_target(offset(du, row * dim), one)
-                if rank == 0:
-                    prefetch_target(offset(ddelta, row * dim), one)
-                store(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
-                store(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
-            for v in range(vectors):
-                left = count - v * lanes
-                unpositive = load_delta(p, b, k, row, first + v * lanes, left, work, one)
-                delta = plain_nan(positive(p, unpositive, one))
-                slope, u, dy, skip = spread(one), zero, zero, zero
-                if invariant(p, field.SOFTPLUS) != 0:
-                    slope = sigmoid(unpositive, one)
-                if row >= 0:
-                    u = load_row(offset(source, v * lanes), left, work, one)
-                if position >= 0:
-                    dy = load_row(offset(dy_row, v * lanes), left, work, one)
-                if invariant(p, field.SKIP) != 0:
-                    skip = vload(skips, v * lanes)
-                place = (v * CHUNK + t) * lanes
-                vstore(deltas, place, delta)
-                vstore(inputs, place, u)
-                vstore(inflows, place, delta * u)
-                vstore(slopes, place, slope)
-                vstore(raw, place, dy)
-                vstore(results, place, skip * u)
-                if gated and position >= 0:
-                    dy = dy * vload(gates, (position * vectors + v) * lanes)
-                vstore(outer, place, dy)
-        fill(into_flow, 2 * field.STRIDE, one)
-        fill(sums, 2 * even * CHUNK // lanes, one)
-
-        ahead = start - CHUNK
-        for v in range(vectors):
-            here, left = v * CHUNK * lanes, count - v * lanes
-            for n in range(0, even, 2):
-                if chunk > 0:
-                    before = (chunk - 1) * states * padded
-                    for m in range(n, min(n + 2, states)):
-                        prefetch(saved, before + m * padded + v * lanes)
-                    for earlier in range(ahead, min(ahead + pace, start)):
-                        _ask_for(p, b, k, earlier, first, one)
-                    ahead += pace
-                spot = offset(A, n * padded + v * lanes)
-                kept = offset(saved, (chunk * states + n) * padded + v * lanes)
-                A0, h0 = plain_nan(vload(spot, 0)), vload(kept, 0)
-                back = offset(carry, (v * even + n) * lanes)
-                if n + 1 < states:
-                    A1, h1 = plain_nan(vload(spot, padded)), vload(kept, padded)
-                    again_two(
-                        offset(deltas, here), offset(inflows, here), offset(outer, here), offset(results, here), tape,
-                        A0, A1, h0, h1, addresses, n, steps, gated, grows, one,
-                    )  # fmt: skip
-                    add_totals(
-                        offset(tape, 4 * CHUNK * lanes), offset(sums, (even + n) * CHUNK), 2, left, one
-                    )
-                    reverse_two(
-                        offset(deltas, here), offset(inflows, here), offset(outer, here), offset(into_flow, here),
-                        offset(into_decay, here), tape, A0, A1, back, offset(back, TILE * even * lanes),
-                        addresses, n, steps, one,
-                    )  # fmt: skip
-                    add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, n * CHUNK), 2, left, one)
-                else:
-                    again_one(
-                        offset(deltas, here), offset(inflows, here), offset(outer, here), offset(results, here), tape,
-                        A0, h0, addresses, n, steps, gated, grows, one,
-                    )  # fmt: skip
-                    add_totals(
-                        offset(tape, 4 * CHUNK * lanes), offset(sums, (even + n) * CHUNK), 1, left, one
-                    )
-                    reverse_one(
-                        offset(deltas, here), offset(inflows, here), offset(outer, here), offset(into_flow, here),
-                        offset(into_decay, here), tape, A0, back, offset(back, TILE * even * lanes),
-                        addresses, n, steps, one,
-                    )  # fmt: skip
-                    add_totals(offset(tape, 4 * CHUNK * lanes), offset(sums, n * CHUNK), 1, left, one)
-
-        for t in range(steps):
-            row = row_at(p, field.READ, k, start + t)
-            if row >= 0:
-                for n in range(states):
-                    spot = offset(dB, row * states + n)
-                    store(spot, 0, load(spot, 0) + load(sums, n * CHUNK + t))
-                    spot = offset(dC, row * states + n)
-                    store(spot, 0, load(spot, 0) + load(sums, (even + n) * CHUNK + t))
-        for t in range(steps):
-            row = row_at(p, field.READ, k, start + t)
-            position = row_at(p, field.WRITE, k, start + t)
-            store(addresses, t, address(nothing))
-            if row >= 0:
-                store(marks, row, MARKED)
-                store(addresses, t, address(tensor_row(p, field.DELTA, b, k, row, one)))
-            for v in range(vectors):
-                left = count - v * lanes
-                place = (v * CHUNK + t) * lanes
-                u, dinner, flow = vload(inputs, place), vload(outer, place), vload(into_flow, place)
-                change = (vload(into_decay, place) * natural + flow * u) * vload(slopes, place)
-                if invariant(p, field.BIAS) != 0:
-                    vstore(dbiases, v * lanes, vload(dbiases, v * lanes) + change)
-                vstore(slopes, place, change if row >= 0 else zero)  # a row of zeros has no low-rank delta
-                back = flow * vload(deltas, place)
-                if invariant(p, field.SKIP) != 0:
-                    vstore(dskips, v * lanes, vload(dskips, v * lanes) + dinner * u)
-                    back = back + dinner * vload(skips, v * lanes)
-                if row >= 0:
-                    target = offset(du, row * dim + v * lanes)
-                    if invariant(p, field.SHARED) != 0:
-                        back = back + load_row(target, left, work, one)
-                    store_row(target, left, work, back, one)
-                    if rank == 0:
-                        store_row(offset(ddelta, row * dim + v * lanes), left, work, change, one)
-                if gated and position >= 0:
-                    spot = offset(gate_gradients, (position * vectors + v) * lanes)
-                    vstore(spot, 0, vload(spot, 0) + vload(raw, place) * vload(results, place))
-        for r in range(rank):
-            fill(sums, CHUNK // lanes, one)
-            for v in range(vectors):
-                low_rank(
-                    offset(slopes, v * CHUNK * lanes), offset(weight, r * padded + v * lanes),
-                    offset(dweight, r * padded + v * lanes), addresses, r, tape, sums, steps, count - v * lanes, one,
-                )  # fmt: skip
-            for t in range(steps):
-                row = row_at(p, field.READ, k, start + t)
-                if row >= 0:
-                    spot = offset(dlow, row * rank + r)
-                    store(spot, 0, load(spot, 0) + load(sums, t))
-    target = offset(pointer(invariant(p, field.DA), one), partial * states * padded + first)
-    for v in range(vectors):
-        for n in range(states):
-            spot = offset(target, n * padded + v * lanes)
-            vstore(spot, 0, vload(spot, 0) + vload(dA, (v * even + n) * lanes))
+            zero_unmarked(marks, rows, gradients.delta, dim, count, one)
+    if gates.used:
+        _store_dz(p, b, first, count, gates, work, one)
 
 
 @njit(forceinline=True)
-def _ask_for(p: Any, b: int, k: int, step: int, first: int, one: Any) -> None:
-    """Prefetch what another step reads."""
-    row = row_at(p, field.READ, k, step)
-    position = row_at(p, field.WRITE, k, step)
-    if row >= 0:
-        prefetch(tensor_row(p, field.B, b, k, row, one), 0)
-        prefetch(tensor_row(p, field.C, b, k, row, one), 0)
-        prefetch_row(offset(tensor_row(p, field.U, b, k, row, one), first), one)
-        if invariant(p, field.RANK) == 0:
-            prefetch_row(offset(tensor_row(p, field.DELTA, b, k, row, one), first), one)
-    if position >= 0:
-        prefetch_row(offset(tensor_row(p, field.DY, b, k, position, one), first), one)
+def _gradients(tile: Any, slot: int, group: int, marks: Any) -> Any:
+    """Pointers to the gradients of a tile along one direction."""
+    p, k, first, one = tile.p, tile.k, tile.first, tile.one
+    directions, rows, dim = (
+        invariant(p, field.DIRECTIONS),
+        invariant(p, field.ROWS),
+        invariant(p, field.DIM),
+    )
+    states, rank, padded = (
+        invariant(p, field.STATES),
+        invariant(p, field.RANK),
+        invariant(p, field.PADDED),
+    )
+    own = (tile.b * directions + k) * rows
+    of_u = tile.b * rows if invariant(p, field.SHARED) != 0 else own
+    of_group = ((group * invariant(p, field.BATCH) + tile.b) * directions + k) * rows
+    of_slot = (slot * directions + k) * padded
+    return Gradients(
+        u=offset(pointer(invariant(p, field.DU), one), of_u * dim + first),
+        delta=offset(pointer(invariant(p, field.DDELTA), one), own * dim + first),
+        B=offset(pointer(invariant(p, field.DB), one), of_group * states),
+        C=offset(pointer(invariant(p, field.DC), one), of_group * states),
+        low=offset(pointer(invariant(p, field.DDELTA), one), of_group * rank),
+        A=offset(pointer(invariant(p, field.DA), one), of_slot * states + first),
+        skip=offset(pointer(invariant(p, field.DSKIP), one), of_slot + first),
+        bias=offset(pointer(invariant(p, field.DBIAS), one), of_slot + first),
+        weight=offset(pointer(invariant(p, field.DWEIGHT), one), of_slot * rank + first),
+        marks=marks,
+    )
+
+
+@njit
+def _one_direction(tile: Any, scratch: Any, gates: Any, gradients: Any, grows: Any) -> None:
+    """The chunks of one order, last to first."""
+    rank = invariant(tile.p, field.RANK)
+    end = invariant(pointer(invariant(tile.p, field.LENGTHS), INT64), tile.k)
+    clear(scratch, invariant(tile.p, field.STATES), rank, tile.one)
+    for number in range((end + CHUNK - 1) // CHUNK - 1, -1, -1):
+        start = number * CHUNK
+        steps = min(CHUNK, end - start)
+        load_chunk(tile, start, steps, scratch, gates, gradients)
+        recur_chunk(tile, number, steps, scratch, gates.used, grows)
+        add_b_and_c(tile, start, steps, scratch, gradients)
+        scatter_chunk(tile, start, steps, scratch, gates, gradients)
+        if rank > 0:
+            add_low_rank(tile, start, steps, scratch, gradients)
+    add_a(tile, scratch, gradients)
+
+
+@njit
+def _store_dz(p: Any, b: int, first: int, count: int, gates: Any, ragged: Any, one: Any) -> None:
+    """The gradient of z of a tile of channels, from that of its gates."""
+    dim, length, lanes = (
+        invariant(p, field.DIM),
+        invariant(p, field.LENGTH),
+        lane_count(one),
+    )
+    vectors = (count + lanes - 1) // lanes
+    dz = offset(pointer(invariant(p, field.DZ), one), b * length * dim + first)
+    for position in range(length):
+        z = offset(tensor_row(p, field.Z, b, 0, position, one), first)
+        for v in range(vectors):
+            left = count - v * lanes
+            row = load_row(offset(z, v * lanes), left, ragged, one)
+            slope = silu_and_slope(row, one)[1] * vload(gates.gradients, (position * vectors + v) * lanes)
+            store_row(offset(dz, position * dim + v * lanes), left, ragged, slope, one)

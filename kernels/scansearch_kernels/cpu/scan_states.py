@@ -76,11 +76,8 @@ def forward_one(
 
 
 @njit(forceinline=True)
-def again_two(
-    deltas: Any,
-    inflows: Any,
-    outer: Any,
-    results: Any,
+def recompute_two(
+    chunk: Any,
     tape: Any,
     A0: Any,
     A1: Any,
@@ -101,29 +98,26 @@ def again_two(
     lanes = lane_count(one)
     length = CHUNK * lanes
     for t in range(steps):
-        place = t * lanes
+        index = t * lanes
         B = offset(pointer(load(addresses, t), one), n)
-        delta, inflow, dy = vload(deltas, place), vload(inflows, place), vload(outer, place)
+        delta, inflow, dy = vload(chunk.deltas, index), vload(chunk.inflows, index), vload(chunk.outer, index)
         a0, a1 = power(delta * A0, grows), power(delta * A1, grows)
-        vstore(tape, place, a0)
-        vstore(tape, length + place, a1)
-        vstore(tape, 2 * length + place, h0)
-        vstore(tape, 3 * length + place, h1)
+        vstore(tape, index, a0)
+        vstore(tape, length + index, a1)
+        vstore(tape, 2 * length + index, h0)
+        vstore(tape, 3 * length + index, h1)
         h0 = a0 * h0 + inflow * load(B, 0)
         h1 = a1 * h1 + inflow * load(B, 1)
-        vstore(tape, 4 * length + place, h0 * dy)
-        vstore(tape, 5 * length + place, h1 * dy)
+        vstore(tape, 4 * length + index, h0 * dy)
+        vstore(tape, 5 * length + index, h1 * dy)
         if gated:
             C = offset(pointer(load(addresses, CHUNK + t), one), n)
-            vstore(results, place, vload(results, place) + h0 * load(C, 0) + h1 * load(C, 1))
+            vstore(chunk.results, index, vload(chunk.results, index) + h0 * load(C, 0) + h1 * load(C, 1))
 
 
 @njit(forceinline=True)
-def again_one(
-    deltas: Any,
-    inflows: Any,
-    outer: Any,
-    results: Any,
+def recompute_one(
+    chunk: Any,
     tape: Any,
     A: Any,
     h: Any,
@@ -134,28 +128,24 @@ def again_one(
     grows: Any,
     one: Any,
 ) -> None:
-    """`again_two` for the last of an odd number of states; the tape's second halves are left alone."""
+    """`recompute_two` for the last of an odd number of states; the tape's second halves are left alone."""
     lanes = lane_count(one)
     length = CHUNK * lanes
     for t in range(steps):
-        place = t * lanes
-        a = power(vload(deltas, place) * A, grows)
-        vstore(tape, place, a)
-        vstore(tape, 2 * length + place, h)
-        h = a * h + vload(inflows, place) * load(pointer(load(addresses, t), one), n)
-        vstore(tape, 4 * length + place, h * vload(outer, place))
+        index = t * lanes
+        a = power(vload(chunk.deltas, index) * A, grows)
+        vstore(tape, index, a)
+        vstore(tape, 2 * length + index, h)
+        h = a * h + vload(chunk.inflows, index) * load(pointer(load(addresses, t), one), n)
+        vstore(tape, 4 * length + index, h * vload(chunk.outer, index))
         if gated:
             C = load(pointer(load(addresses, CHUNK + t), one), n)
-            vstore(results, place, vload(results, place) + h * C)
+            vstore(chunk.results, index, vload(chunk.results, index) + h * C)
 
 
 @njit(forceinline=True)
 def reverse_one(
-    deltas: Any,
-    inflows: Any,
-    outer: Any,
-    into_flow: Any,
-    into_decay: Any,
+    chunk: Any,
     tape: Any,
     A: Any,
     carry: Any,
@@ -170,26 +160,22 @@ def reverse_one(
     length = CHUNK * lanes
     q, d = vload(carry, 0), vload(dA, 0)
     for t in range(steps - 1, -1, -1):
-        place = t * lanes
+        index = t * lanes
         B, C = load(pointer(load(addresses, t), one), n), load(pointer(load(addresses, CHUNK + t), one), n)
-        g = q + vload(outer, place) * C
-        vstore(into_flow, place, vload(into_flow, place) + g * B)
-        vstore(tape, 4 * length + place, g * vload(inflows, place))
-        q = g * vload(tape, place)
-        w = q * vload(tape, 2 * length + place)
-        vstore(into_decay, place, vload(into_decay, place) + w * A)
-        d = d + w * vload(deltas, place)
+        g = q + vload(chunk.outer, index) * C
+        vstore(chunk.into_flow, index, vload(chunk.into_flow, index) + g * B)
+        vstore(tape, 4 * length + index, g * vload(chunk.inflows, index))
+        q = g * vload(tape, index)
+        w = q * vload(tape, 2 * length + index)
+        vstore(chunk.into_decay, index, vload(chunk.into_decay, index) + w * A)
+        d = d + w * vload(chunk.deltas, index)
     vstore(carry, 0, q)
     vstore(dA, 0, d)
 
 
 @njit(forceinline=True)
 def reverse_two(
-    deltas: Any,
-    inflows: Any,
-    outer: Any,
-    into_flow: Any,
-    into_decay: Any,
+    chunk: Any,
     tape: Any,
     A0: Any,
     A1: Any,
@@ -200,26 +186,26 @@ def reverse_two(
     steps: int,
     one: Any,
 ) -> None:
-    """Two states in reverse over the tape of `again_two`, whose products become those of the gradient of B."""
+    """Two states in reverse over the tape of `recompute_two`, whose products become those of the gradient of B."""
     lanes = lane_count(one)
     length = CHUNK * lanes
     q0, q1 = vload(carry, 0), vload(carry, lanes)
     d0, d1 = vload(dA, 0), vload(dA, lanes)
     for t in range(steps - 1, -1, -1):
-        place = t * lanes
+        index = t * lanes
         B = offset(pointer(load(addresses, t), one), n)
         C = offset(pointer(load(addresses, CHUNK + t), one), n)
-        delta, inflow, dy = vload(deltas, place), vload(inflows, place), vload(outer, place)
+        delta, inflow, dy = vload(chunk.deltas, index), vload(chunk.inflows, index), vload(chunk.outer, index)
         g0 = q0 + dy * load(C, 0)
         g1 = q1 + dy * load(C, 1)
-        vstore(into_flow, place, vload(into_flow, place) + g0 * load(B, 0) + g1 * load(B, 1))
-        vstore(tape, 4 * length + place, g0 * inflow)
-        vstore(tape, 5 * length + place, g1 * inflow)
-        q0 = g0 * vload(tape, place)
-        q1 = g1 * vload(tape, length + place)
-        w0 = q0 * vload(tape, 2 * length + place)
-        w1 = q1 * vload(tape, 3 * length + place)
-        vstore(into_decay, place, vload(into_decay, place) + w0 * A0 + w1 * A1)
+        vstore(chunk.into_flow, index, vload(chunk.into_flow, index) + g0 * load(B, 0) + g1 * load(B, 1))
+        vstore(tape, 4 * length + index, g0 * inflow)
+        vstore(tape, 5 * length + index, g1 * inflow)
+        q0 = g0 * vload(tape, index)
+        q1 = g1 * vload(tape, length + index)
+        w0 = q0 * vload(tape, 2 * length + index)
+        w1 = q1 * vload(tape, 3 * length + index)
+        vstore(chunk.into_decay, index, vload(chunk.into_decay, index) + w0 * A0 + w1 * A1)
         d0 = d0 + w0 * delta
         d1 = d1 + w1 * delta
     vstore(carry, 0, q0)
