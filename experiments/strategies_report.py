@@ -30,7 +30,7 @@ OWN = {"magnitude": "gates", "perturbation": "perturbation", "evolution": "inher
 
 
 def scores_of(search: dict[str, Any]) -> dict[str, np.ndarray]:
-    """[8, 8] scores of all genotypes, larger = wanted more, by the name of the score."""
+    """[8, 8] scores of all genotypes, a larger one is better, by the name of the score."""
     tables = {name: np.add.outer(*map(np.array, rows)) for name, rows in search["scores"].items()}
     return tables | {"inherited": -np.array(search["inherited_loss"])}
 

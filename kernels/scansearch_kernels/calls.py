@@ -245,12 +245,12 @@ def _steps(name: str, order: Tensor, directions: int) -> int:
 def _lengths(lengths: Sequence[int] | None, directions: int, steps: int) -> tuple[int, ...]:
     if lengths is None:
         return (steps,) * directions
-    found = tuple(int(length) for length in lengths)
-    if len(found) != directions:
-        raise ValueError(f"lengths must have {directions} entries, one per direction, got {len(found)}")
-    if any(length < 0 or length > steps for length in found):
-        raise ValueError(f"lengths must lie in 0..{steps}, got {list(found)}")
-    return found
+    steps_of = tuple(int(length) for length in lengths)
+    if len(steps_of) != directions:
+        raise ValueError(f"lengths must have {directions} entries, one per direction, got {len(steps_of)}")
+    if any(length < 0 or length > steps for length in steps_of):
+        raise ValueError(f"lengths must lie in 0..{steps}, got {list(steps_of)}")
+    return steps_of
 
 
 def _same_kind(first: Tensor, tensors: list[Tensor]) -> None:

@@ -120,10 +120,10 @@ def fused_sum_backward(y: Tensor, channel: Tensor | None, gates: Tensor | None, 
     """Gradients of `branch_sum` towards y, channel and gates; an empty tensor stands for an absent one."""
     kernels = _kernels(y, channel, gates)
     if kernels is None:
-        found = _plain_backward(y, channel, gates, dout)
+        gradients = _plain_backward(y, channel, gates, dout)
     else:
-        found = kernels.sum_backward(y, channel, gates, dout)
-    return [y.new_empty(0) if gradient is None else gradient for gradient in found]
+        gradients = kernels.sum_backward(y, channel, gates, dout)
+    return [y.new_empty(0) if gradient is None else gradient for gradient in gradients]
 
 
 def _plain_backward(

@@ -158,8 +158,8 @@ def checked_conv(*arguments: Any) -> ConvCall:
 
 def present(gradients: dict[str, Tensor | None], names: Sequence[str], like: Tensor) -> list[Tensor]:
     """Gradients in the order of `names` for a schema that knows no absent tensors."""
-    found = (gradients[name] for name in names)
-    return [like.new_empty(0) if gradient is None else gradient for gradient in found]
+    ordered = (gradients[name] for name in names)
+    return [like.new_empty(0) if gradient is None else gradient for gradient in ordered]
 
 
 @scan.register_fake
@@ -213,8 +213,8 @@ def _scan_autograd(ctx: Any, dy: Tensor | None, _: Any) -> tuple[Any, ...]:
             *(None,) * 7,
         )
     gradients = scan_backward(dy, saved, *arguments)
-    found = [None if tensor is None else grad for tensor, grad in zip(tensors[:9], gradients, strict=True)]
-    return (*found, *(None,) * 7)
+    inputs = [None if tensor is None else grad for tensor, grad in zip(tensors[:9], gradients, strict=True)]
+    return (*inputs, *(None,) * 7)
 
 
 def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

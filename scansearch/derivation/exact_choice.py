@@ -114,7 +114,7 @@ def maximise(problem: Problem, values: Sequence[Integers], known: Choice | None 
                 return None
         else:
             result = search.run(None if best is None else best.value, size, size // 32)
-        best = _better(best, result.found)
+        best = _better(best, result.best)
         if best is None and result.complete:
             return None
         if best is not None and (result.complete or best.value >= bound):
@@ -146,9 +146,9 @@ def _total(rows: Sequence[Integers], chosen: Sequence[NDArray[np.bool_]]) -> int
 
 @dataclass(frozen=True)
 class _Result:
-    """What a method found; ``complete``: nothing is better. ``count``: how many are as good, 2 for some."""
+    """The best choice of one method; ``complete``: nothing is better. ``count``: how many are as good, 2 for some."""
 
-    found: _Known | None
+    best: _Known | None
     count: int = 0
     complete: bool = True
 
@@ -292,8 +292,7 @@ class _Search:
         complete = True
         for position, item in enumerate(order):
             size = int(problem.sizes[layer][item])
-            kept = [slice(None)] if not problem.forced[layer][item] else []
-            parts = [(masks[part], used[part], sums[part]) for part in kept]
+            parts = [] if problem.forced[layer][item] else [(masks, used, sums)]
             if not problem.banned[layer][item]:
                 parts.append((masks | 1 << int(item), used + size, sums + reduced[item]))
             masks, used, sums = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -63,11 +63,11 @@ def level_indices(indices: int | Sequence[int] | None, levels: int) -> tuple[int
     """
     if indices is None:
         return tuple(range(levels))
-    wanted = [levels - n for n in range(indices, 0, -1)] if isinstance(indices, int) else list(indices)
-    found = tuple(index + levels if index < 0 else index for index in wanted)
-    if not found or not all(0 <= index < levels for index in found):
-        raise InputError(f"feature indices {tuple(wanted)} must lie in {-levels}..{levels - 1}")
-    return found
+    requested = [levels - n for n in range(indices, 0, -1)] if isinstance(indices, int) else list(indices)
+    levels_taken = tuple(index + levels if index < 0 else index for index in requested)
+    if not levels_taken or not all(0 <= index < levels for index in levels_taken):
+        raise InputError(f"feature indices {tuple(requested)} must lie in {-levels}..{levels - 1}")
+    return levels_taken
 
 
 def pool_tokens(kind: str, tokens: Tensor) -> Tensor:

@@ -148,8 +148,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"holds {found[1]}, which could run code" if found else "is no torch checkpoint"
+        match = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds {match[1]}, which could run code" if match else "is no torch checkpoint"
         raise InputError(f"checkpoint {path} {what}: only tensors and plain values are read") from None
     except Exception as error:  # whatever a damaged file makes torch raise
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -251,13 +251,13 @@ def from_released(model: ScanBackbone, released: Mapping[str, Tensor]) -> dict[s
         for pattern, name in OLD_NAMES:
             released = {re.sub(pattern, name, key): value for key, value in released.items()}
     tables = [released.pop(f"rope.freqs_{part}", None) for part in ("cos", "sin")]
-    wanted = {name: source.each for source in sources.values() for name in source.names}
-    missing, unexpected = set(wanted) - set(released), set(released) - set(wanted)
+    expected = {name: source.each for source in sources.values() for name in source.names}
+    missing, unexpected = set(expected) - set(released), set(released) - set(expected)
     problems = [f"missing {_shown(missing)}"] if missing else []
     problems += [f"unexpected {_shown(unexpected)}"] if unexpected else []
     problems += [
         f"{name} is {list(released[name].shape)}, the model needs {list(each)}"
-        for name, each in wanted.items()
+        for name, each in expected.items()
         if name in released and tuple(released[name].shape) != each
     ]
     if problems:
@@ -269,13 +269,13 @@ def from_released(model: ScanBackbone, released: Mapping[str, Tensor]) -> dict[s
     return {ours: source.gather(released) for ours, source in sources.items()}
 
 
-def _check_rope(model: ScanBackbone, found: list[Tensor | None]) -> None:
+def _check_rope(model: ScanBackbone, tables: list[Tensor | None]) -> None:
     """Released cosine and sine tables, where there are any, must be those of the model's own grid."""
     if not isinstance(model, LocalVim) or not model.rope:
-        if any(table is not None for table in found):
+        if any(table is not None for table in tables):
             raise InputError("the checkpoint has rope tables, the model has no rope")
         return
-    for table, ours in zip(found, rope_tables(*model.grid_size, model.embed_dim), strict=True):
+    for table, ours in zip(tables, rope_tables(*model.grid_size, model.embed_dim), strict=True):
         if table is None:
             continue
         ours = ours.repeat_interleave(2, dim=-1)

@@ -326,20 +326,20 @@ class LocalVim(ScanBackbone):
             raise InputError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW', or 'NLC' without a pyramid")
         take = level_indices(indices, len(self.feature_info))
         last = len(self.layers) - 1
-        wanted = {last} if self.pyramid is not None else set(take)
+        levels = {last} if self.pyramid is not None else set(take)
         hidden, grid = self.embed(x)
         tables = self._tables(hidden, grid)
         residual: Tensor | None = None
         maps: dict[int, Tensor] = {}
         prefixes: dict[int, Tensor] = {}
         for index, layer in enumerate(self.layers):
-            if stop_early and intermediates_only and index > max(wanted):
+            if stop_early and intermediates_only and index > max(levels):
                 break
             hidden, residual = run_layer(
                 layer, hidden, residual, grid, tables, self.rope_residual, None,
                 checkpointing=self.grad_checkpointing,
             )  # fmt: skip
-            if index in wanted:
+            if index in levels:
                 feature = hidden if self.features == "released" or residual is None else residual + hidden
                 feature = self.norm(feature) if norm else self._normed_feature(feature, index)
                 maps[index] = self._patch_tokens(feature)

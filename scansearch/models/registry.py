@@ -112,7 +112,7 @@ def _choose_features(arguments: dict[str, Any], family: str, indices: tuple[int,
     if isinstance(kind, str) and kind not in allowed:
         raise InputError(f"feature_cls {kind!r} does not fit {family}: use {' or '.join(map(repr, allowed))}")
     if "feature_levels" not in arguments and kind == "getter":
-        wanted: int | Sequence[int] = arguments.get("out_indices", indices)
-        wanted = range(-wanted, 0) if isinstance(wanted, int) else wanted
+        levels: int | Sequence[int] = arguments.get("out_indices", indices)
+        levels = range(-levels, 0) if isinstance(levels, int) else levels
         # Maps get a LayerNorm that learns; the pyramid's are all made from the last layer.
-        arguments["feature_levels"] = tuple(wanted) if plain or family == "local_vmamba" else ()
+        arguments["feature_levels"] = tuple(levels) if plain or family == "local_vmamba" else ()

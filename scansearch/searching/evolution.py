@@ -64,11 +64,11 @@ class Evolution:
     @cached_property
     def front(self) -> tuple[Scored, ...]:
         """The genotypes that none beats in both loss and cost, cheapest first; ties go to the first name."""
-        kept: list[Scored] = []
+        front: list[Scored] = []
         for one in sorted(self.scored, key=lambda one: (one.cost, one.loss, one.layers)):
-            if not kept or one.loss < kept[-1].loss:
-                kept.append(one)
-        return tuple(kept)
+            if not front or one.loss < front[-1].loss:
+                front.append(one)
+        return tuple(front)
 
     @property
     def best(self) -> Scored:
@@ -94,7 +94,7 @@ class Evolution:
         return [[next(values) for _ in allowed] for allowed in self.candidates]
 
     def to_json(self) -> str:
-        """Candidates, measure, everything scored, and which of it is the front (as places in that list)."""
+        """Candidates, measure, everything scored, and which of it is the front (as positions in that list)."""
         content = asdict(self) | {"schema": 1, "front": [self.scored.index(one) for one in self.front]}
         return json.dumps(content, indent=1) + "\n"
 
@@ -237,19 +237,19 @@ class _Problem:
 
     def covering(self, generator: np.random.Generator) -> list[Layers]:
         """Few genotypes that hold every candidate of every layer: first of the most directions, then of the fewest."""
-        found = []
+        genotypes = []
         for end in (1, 0) if self.sizes != [(low, low) for low, _ in self.sizes] else (0,):
             counts = [size[end] for size in self.sizes]
             decks = [generator.permutation(names).tolist() for names in self.candidates]
             groups = max(-(-len(deck) // count) for deck, count in zip(decks, counts, strict=True))
-            found += [
+            genotypes += [
                 self._ordered(
                     [deck[(group * count + i) % len(deck)] for i in range(count)]
                     for deck, count in zip(decks, counts, strict=True)
                 )
                 for group in range(groups)
             ]
-        return found
+        return genotypes
 
     def _ordered(self, chosen: Any) -> Layers:
         pairs = zip(self.candidates, chosen, strict=True)
@@ -319,9 +319,9 @@ class _Search:
             for attempt in range(NSGA_TRIES + 1):
                 trials = self.study.get_trials(deepcopy=False)
                 generator = generate(Stream.EVOLUTION, self.seed, len(trials))
-                wanted = self._enqueued(claimed, generator, fresh=attempt == NSGA_TRIES)
-                if wanted is not None:
-                    self.study.enqueue_trial(self.problem.encode(wanted, generator))
+                genotype = self._enqueued(claimed, generator, fresh=attempt == NSGA_TRIES)
+                if genotype is not None:
+                    self.study.enqueue_trial(self.problem.encode(genotype, generator))
                 elif attempt == NSGA_TRIES:
                     break
                 self.study.sampler = self._sampler(len(trials))

@@ -56,7 +56,7 @@ def perturbation(relaxation: Relaxation, alphas: Sequence[Tensor], loss: Score) 
 
 @dataclass(frozen=True)
 class Selection:
-    """Scores [layers, candidates], larger = wanted more, and the sub-networks that ``evolution`` scored."""
+    """Scores [layers, candidates], a larger one is better, and the sub-networks that ``evolution`` scored."""
 
     scores: list[list[float]]
     evolution: Evolution | None = None

@@ -114,10 +114,10 @@ def compile_variant(launch: Launch, arch: int = 90) -> Compiled:
     log = done.stderr + done.stdout
 
     def read(pattern: str) -> int:
-        found = re.search(pattern, log)
-        if found is None:
+        match = re.search(pattern, log)
+        if match is None:
             raise RuntimeError(f"ptxas reported nothing like '{pattern}': {log}")
-        return int(found.group(1))
+        return int(match.group(1))
 
     shown = {
         name: str(value).removeprefix("triton.language.")
@@ -188,27 +188,27 @@ def published_variants(
 
 def report(arch: int = 90) -> dict[str, Any]:
     """Compile all published variants: {"arch", "triton", "ptxas", "count", "kernels": [one dict each]}."""
-    found = [compile_variant(launch, arch) for launch in published_variants()]
+    entries = [compile_variant(launch, arch) for launch in published_variants()]
     return {
         "arch": arch,
         "triton": triton.__version__,
         "ptxas": get_ptxas(arch).version,
-        "count": len(found),
-        "kernels": [entry.to_dict() for entry in found],
+        "count": len(entries),
+        "kernels": [entry.to_dict() for entry in entries],
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(compiled: dict[str, Any]) -> str:
     """The report as lines of text, one per variant."""
     lines = [f"{'kernel':24}{'registers':>10}{'spills':>8}{'shared':>8}  variant"]
-    for entry in found["kernels"]:
+    for entry in compiled["kernels"]:
         switches = [name for name, value in entry["variant"].items() if value is True]
         types = sorted({kind for kind in entry["variant"].values() if str(kind).startswith("*")})
         lines.append(
             f"{entry['kernel']:24}{entry['registers']:10}{entry['spill_stores'] + entry['spill_loads']:8}"
             f"{entry['shared']:8}  {' '.join(switches + types)}"
         )
-    return "\n".join([*lines, f"{found['count']} variants for sm_{found['arch']}"])
+    return "\n".join([*lines, f"{compiled['count']} variants for sm_{compiled['arch']}"])
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -217,5 +217,5 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--arch", type=int, default=90, help="compute capability times ten (90: H100, H200)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
-    found = report(options.arch)
-    print(json.dumps(found, indent=1) if options.json else table(found))
+    compiled = report(options.arch)
+    print(json.dumps(compiled, indent=1) if options.json else table(compiled))

@@ -66,7 +66,7 @@ def kernels(
     # The C library keeps up to twice the largest block, of at most 32 MiB, that was ever freed. A process that trains
     # has freed one of that size; without this the order of the sizes would matter.
     torch.empty(31 * 2**20, dtype=torch.uint8)
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     machine = {
         "processor": processor(), "instructions": instruction_set(), "threads": torch.get_num_threads(),
         "team": "torch's OpenMP" if openmp_in_use() else "Python threads",
@@ -88,14 +88,14 @@ def kernels(
                 "peak_extra_bytes": peak if which == PASSES[1] else None,
                 "threads_ms": ways if which == PASSES[1] else None, **machine,
             }  # fmt: skip
-            found.append(row)
-    for row in found:  # the floor is the best of the whole session
+            rows.append(row)
+    for row in rows:  # the floor is the best of the whole session
         row |= {"floor_steps_per_s": floor.steps_per_s, "multiply_adds_per_s": floor.multiply_adds_per_s}
         row |= {"copy_bytes_per_s": floor.bytes_per_s, "refused": _refusal(row, floor)}
         if row["refused"] is None:
             row["floor_ms"] = 1e3 * SIZES[row["size"]].work() / floor.steps_per_s
             row["floor_ratio"] = row["ours_ms"] / row["floor_ms"]
-    return found
+    return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -182,19 +182,19 @@ def _baselines(size: Size) -> dict[str, dict[str, float]]:
     call = check_scan(**{**absent, "delta_softplus": True, **given})
     with torch.no_grad():
         loop = min(_seconds(lambda: scan_loop(call)) for _ in range(2))
-    found = {PASSES[0]: {"reference loop": scale * loop}, PASSES[1]: {}}
+    baselines = {PASSES[0]: {"reference loop": scale * loop}, PASSES[1]: {}}
     try:
         from mambapy.pscan import pscan
     except ImportError:
-        return found
+        return baselines
     threads, best = torch.get_num_threads(), float("inf")
     for count in sorted({1, threads}):
         torch.set_num_threads(count)
         for _ in range(2):
             best = min(best, _seconds(lambda: _parallel_scan(pscan, given, leaves, dy)))
     torch.set_num_threads(threads)
-    found[PASSES[1]]["mambapy"] = scale * best
-    return found
+    baselines[PASSES[1]]["mambapy"] = scale * best
+    return baselines
 
 
 def _parallel_scan(pscan: Any, given: dict[str, Any], leaves: list[Tensor], dy: Tensor) -> None:

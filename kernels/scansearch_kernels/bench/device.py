@@ -104,7 +104,7 @@ def times_of(
     def both() -> None:
         torch.autograd.grad(run(arguments, backend), learned, dy)
 
-    found = {
+    row = {
         "forward_ms": milliseconds(forward, device, repeats, queued=QUEUED),
         "both_ms": milliseconds(both, device, repeats, queued=QUEUED),
         "forward_host_ms": host_milliseconds(forward, device, repeats),
@@ -114,8 +114,8 @@ def times_of(
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         both()
-        found["peak_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
-    return found
+        row["peak_mib"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return row
 
 
 def kernel_times(
@@ -130,10 +130,10 @@ def kernel_times(
         call = check_scan(**(ABSENT | arguments))
         forward, y, saved = plan.plan_forward(call, True)
         assert saved is not None
-        found = {"forward_kernels_ms": milliseconds(lambda: run_all(forward), device, repeats)}
+        row = {"forward_kernels_ms": milliseconds(lambda: run_all(forward), device, repeats)}
         backward, _, _ = plan.plan_backward(call, saved, torch.randn_like(y))
-        found["backward_kernels_ms"] = milliseconds(lambda: run_all(backward), device, repeats)
-    return found
+        row["backward_kernels_ms"] = milliseconds(lambda: run_all(backward), device, repeats)
+    return row
 
 
 def floors(size: LayerSize, batch: int, dtype: torch.dtype, rates: dict[str, float]) -> dict[str, float]:
@@ -265,7 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = [size for size in PUBLISHED_SIZES if options.only in size.name]
     if not sizes:
         parser.error(f"--only must match one of {', '.join(size.name for size in PUBLISHED_SIZES)}")
-    found = bench(
+    results = bench(
         options.device,
         options.batch,
         DTYPES[options.dtype],
@@ -276,7 +276,7 @@ def main(arguments: list[str] | None = None) -> int:
         observe=(lambda row: print(json.dumps(row), flush=True)) if options.json else lambda row: None,
     )
     if options.json:
-        print(json.dumps({key: value for key, value in found.items() if key != "sizes"}), flush=True)
-    elif found["left_out"]:
-        print(f"not measured, out of time: {', '.join(found['left_out'])}")
-    return int(any("error" in row or not row["correct"] for row in found["sizes"]))
+        print(json.dumps({key: value for key, value in results.items() if key != "sizes"}), flush=True)
+    elif results["left_out"]:
+        print(f"not measured, out of time: {', '.join(results['left_out'])}")
+    return int(any("error" in row or not row["correct"] for row in results["sizes"]))

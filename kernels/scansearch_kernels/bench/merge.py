@@ -60,14 +60,14 @@ def merge_times(
         )
         for ours, theirs in zip(*results, strict=True)
     )
-    found: dict[str, float | bool] = {"merge_error": error, "merge_correct": bool(error <= tolerance)}
-    if not found["merge_correct"]:
-        return found
+    row: dict[str, float | bool] = {"merge_error": error, "merge_correct": bool(error <= tolerance)}
+    if not row["merge_correct"]:
+        return row
     passes = (2 + 4) if attended else (1 + 2 if gated else 1)  # a plain sum's gradient is a view
     moved = passes * y.numel() * y.element_size() + 2 * dout.numel() * dout.element_size()
-    found["merge_floor_ms"] = 1e3 * moved / bytes_per_s
-    found["merge_ms"] = milliseconds(lambda: both(FUSED), device, repeats)
+    row["merge_floor_ms"] = 1e3 * moved / bytes_per_s
+    row["merge_ms"] = milliseconds(lambda: both(FUSED), device, repeats)
     plain = milliseconds(lambda: both(PLAIN), device, repeats)
-    found["merge_over_floor"] = found["merge_ms"] / found["merge_floor_ms"]
-    found["merge_times_faster_than_plain"] = plain / found["merge_ms"]
-    return found
+    row["merge_over_floor"] = row["merge_ms"] / row["merge_floor_ms"]
+    row["merge_times_faster_than_plain"] = plain / row["merge_ms"]
+    return row

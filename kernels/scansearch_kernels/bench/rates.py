@@ -39,14 +39,14 @@ def rates(device: str, quick: bool = False) -> dict[str, float]:
     """
     copied = torch.empty((1 << 20) if quick else (1 << 28), dtype=torch.uint8, device=device)
     target = torch.empty_like(copied)
-    found = {"bytes": 2e3 * copied.numel() / milliseconds(lambda: target.copy_(copied), device)}
+    per_second = {"bytes": 2e3 * copied.numel() / milliseconds(lambda: target.copy_(copied), device)}
     if device.startswith("cuda"):
         programs = 32 * torch.cuda.get_device_properties(device).multi_processor_count
         for name, exponentials in (("exponentials", True), ("multiply_adds", False)):
             launch = busy_launch(device, programs, 4096, exponentials)
             operations = programs * 4096 * ELEMENTS.value
-            found[name] = 1e3 * operations / milliseconds(launch.run, device)
-        return found
+            per_second[name] = 1e3 * operations / milliseconds(launch.run, device)
+        return per_second
     values = torch.rand(1 << 12, device=device)
     other = torch.rand_like(values)
     functions = {
@@ -54,5 +54,5 @@ def rates(device: str, quick: bool = False) -> dict[str, float]:
         "multiply_adds": lambda: torch.addcmul(values, values, values, out=other),
     }
     for name, function in functions.items():
-        found[name] = 1e3 * values.numel() / milliseconds(function, device, repeats=200)
-    return found
+        per_second[name] = 1e3 * values.numel() / milliseconds(function, device, repeats=200)
+    return per_second

@@ -38,12 +38,12 @@ def threads_ms(size: Size, repeats: int) -> dict[str, float]:
     return best
 
 
-def line(found: dict[str, float], threads: int) -> str:
+def line(times: dict[str, float], threads: int) -> str:
     """The result of `threads_ms` as text; a ratio above 1 is faster than one thread."""
-    one = found["one"]
+    one = times["one"]
     return (
-        f"one thread {one:.2f} ms, {threads} threads {found['all']:.2f} ms ({one / found['all']:.2f}x),"
-        f" {max(2, threads)} Python threads at once {found['callers']:.2f} ms a call ({one / found['callers']:.2f}x)"
+        f"one thread {one:.2f} ms, {threads} threads {times['all']:.2f} ms ({one / times['all']:.2f}x),"
+        f" {max(2, threads)} Python threads at once {times['callers']:.2f} ms a call ({one / times['callers']:.2f}x)"
     )
 
 

@@ -110,8 +110,8 @@ def _backward_along(
                 back = back + vload(weight, tap * padded) * vload(inner, (t + width - 1 - tap) * lanes)
             store_row(target, count, work, back, one)
     if invariant(p, field.BIAS) != 0:
-        place = offset(pointer(invariant(p, field.DBIAS), one), partial * padded + first)
-        vstore(place, 0, vload(place, 0) + dbias)
+        target = offset(pointer(invariant(p, field.DBIAS), one), partial * padded + first)
+        vstore(target, 0, vload(target, 0) + dbias)
 
 
 @njit

@@ -100,11 +100,11 @@ def load(_: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic
 def invariant(_: Any, pointer: Any, index: Any) -> Any:
-    """One element that nobody writes while the kernel runs, so that the load can leave its loop."""
+    """One element that does not change while the kernel runs, so that LLVM may move the load out of a loop."""
 
     def code(_: Any, builder: Any, __: Any, args: Any) -> Any:
-        place = builder.gep(args[0], [args[1]], inbounds=True)
-        value = builder.load(place, align=pointer.dtype.bitwidth // 8)
+        element = builder.gep(args[0], [args[1]], inbounds=True)
+        value = builder.load(element, align=pointer.dtype.bitwidth // 8)
         value.set_metadata("invariant.load", builder.module.add_metadata([]))
         return value
 
@@ -137,10 +137,10 @@ def fetch_add(_: Any, pointer: Any) -> Any:
 def _prefetcher(write: int) -> Any:
     def typed(_: Any, pointer: Any, index: Any) -> Any:
         def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
-            place = builder.gep(args[0], [args[1]])
-            hint = ir.FunctionType(ir.VoidType(), [place.type, INT32, INT32, INT32])
-            function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], hint)
-            builder.call(function, [place, *(ir.Constant(INT32, flag) for flag in (write, 3, 1))])
+            element = builder.gep(args[0], [args[1]])
+            hint = ir.FunctionType(ir.VoidType(), [element.type, INT32, INT32, INT32])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [element.type], hint)
+            builder.call(function, [element, *(ir.Constant(INT32, flag) for flag in (write, 3, 1))])
             return context.get_dummy_value()
 
         return types.none(pointer, index), code
@@ -162,8 +162,8 @@ def vload(_: Any, pointer: Any, index: Any) -> Any:
 
     def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
         kind = context.get_value_type(vector)
-        place = builder.bitcast(builder.gep(args[0], [args[1]], inbounds=True), kind.as_pointer())
-        return builder.load(place, align=pointer.dtype.bitwidth // 8)
+        start = builder.bitcast(builder.gep(args[0], [args[1]], inbounds=True), kind.as_pointer())
+        return builder.load(start, align=pointer.dtype.bitwidth // 8)
 
     return vector(pointer, index), code
 
@@ -173,9 +173,9 @@ def vstore(_: Any, pointer: Any, index: Any, vector: Any) -> Any:
     """Store a vector to consecutive elements."""
 
     def code(context: Any, builder: Any, __: Any, args: Any) -> Any:
-        place = builder.gep(args[0], [args[1]], inbounds=True)
-        place = builder.bitcast(place, context.get_value_type(vector).as_pointer())
-        builder.store(args[2], place, align=pointer.dtype.bitwidth // 8)
+        start = builder.gep(args[0], [args[1]], inbounds=True)
+        start = builder.bitcast(start, context.get_value_type(vector).as_pointer())
+        builder.store(args[2], start, align=pointer.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.none(pointer, index, vector), code
@@ -230,9 +230,9 @@ def totals(_: Any, pointer: Any) -> Any:
             order[entry] = lane
         loaded = []
         for source in order:
-            place = builder.gep(args[0], [ir.Constant(INT64, lanes * source)], inbounds=True)
-            place = builder.bitcast(place, kind.as_pointer())
-            loaded.append(builder.load(place, align=pointer.dtype.bitwidth // 8))
+            start = builder.gep(args[0], [ir.Constant(INT64, lanes * source)], inbounds=True)
+            start = builder.bitcast(start, kind.as_pointer())
+            loaded.append(builder.load(start, align=pointer.dtype.bitwidth // 8))
         for low, high in halvings:
             masks = [ir.Constant(ir.VectorType(INT32, lanes), list(mask)) for mask in (low, high)]
             loaded = [

@@ -42,9 +42,9 @@ def causal_conv(call: ConvCall) -> Tensor:
 
 
 def _on_device(tensor: Tensor) -> None:
-    wanted = "cpu" if interpreted() else "cuda"
-    if tensor.device.type != wanted:
-        raise RuntimeError(f"backend 'cuda' needs tensors on a {wanted} device, got {tensor.device}")
+    device = "cpu" if interpreted() else "cuda"
+    if tensor.device.type != device:
+        raise RuntimeError(f"backend 'cuda' needs tensors on a {device} device, got {tensor.device}")
     if interpreted():
         register("cpu")  # the cpu backend may have been imported since
 

@@ -42,8 +42,8 @@ def convolved(
         past = times - (WIDTH - 1 - tap)
         rows = visited(read, tl.maximum(past, 0), stop, HAS_READ)
         rows = tl.where(past >= 0, rows, -1)
-        place = x + rows[:, None] * x_row + columns[None, :]
-        x_tile = tl.load(place, mask=reached(rows, live, False), other=0.0).to(COMPUTE)
+        addresses = x + rows[:, None] * x_row + columns[None, :]
+        x_tile = tl.load(addresses, mask=reached(rows, live, False), other=0.0).to(COMPUTE)
         before += x_tile * tl.load(weight + columns * WIDTH + tap, mask=live, other=0.0).to(COMPUTE)[None, :]
     return before
 
@@ -107,8 +107,8 @@ def conv_backward_steps(
     gate = sigmoid(before)
     grad *= gate * (1.0 + before * (1.0 - gate))
     before_grad += (batch * directions + direction) * steps * dim
-    place = times[:, None] * dim + columns[None, :]
-    tl.store(before_grad + place, grad, mask=(times < steps)[:, None] & live[None, :])
+    offsets = times[:, None] * dim + columns[None, :]
+    tl.store(before_grad + offsets, grad, mask=(times < steps)[:, None] & live[None, :])
     chain = (batch * parts + part) * directions + direction
     if HAS_BIAS:
         tl.store(dbias + chain * dim + columns, tl.sum(grad, axis=0), mask=live)
@@ -116,8 +116,8 @@ def conv_backward_steps(
         past = times - (WIDTH - 1 - tap)
         rows = visited(read, tl.maximum(past, 0), stop, HAS_READ)
         rows = tl.where(past >= 0, rows, -1)
-        place = x + rows[:, None] * x_row + columns[None, :]
-        x_tile = tl.load(place, mask=reached(rows, live, False), other=0.0).to(COMPUTE)
+        addresses = x + rows[:, None] * x_row + columns[None, :]
+        x_tile = tl.load(addresses, mask=reached(rows, live, False), other=0.0).to(COMPUTE)
         tl.store(dweight + (chain * WIDTH + tap) * dim + columns, tl.sum(grad * x_tile, axis=0), mask=live)
 
 

@@ -171,8 +171,8 @@ def reached(rows, live, EVEN: tl.constexpr):
 @triton.jit
 def fetched(pointer, rows, row_stride, columns, live, EVEN: tl.constexpr):
     """[len(rows), len(columns)] of a matrix as it is stored; zeros where nothing is reached."""
-    place = rows[:, None] * row_stride + columns[None, :]
-    return tl.load(pointer + place, mask=reached(rows, live, EVEN), other=0.0)
+    offsets = rows[:, None] * row_stride + columns[None, :]
+    return tl.load(pointer + offsets, mask=reached(rows, live, EVEN), other=0.0)
 
 
 @triton.jit

@@ -110,10 +110,10 @@ def merge_sum_forward(
     for start in range(first, tl.minimum(first + ROWS * STRIP, length), ROWS):
         rows = start + tl.arange(0, ROWS)
         mask = (rows < length)[:, None] & live[None, :]
-        place = y + rows[:, None] * y_row + columns[None, :]
+        addresses = y + rows[:, None] * y_row + columns[None, :]
         total = tl.zeros([ROWS, TILE], dtype=COMPUTE)
         for direction in range(0, directions):
-            values = tl.load(place, mask=mask, other=0.0).to(COMPUTE)
+            values = tl.load(addresses, mask=mask, other=0.0).to(COMPUTE)
             if HAS_CHANNEL:
                 factor = tl.load(channel + direction * dim + columns, mask=live, other=0.0).to(COMPUTE)
                 values *= factor[None, :]
@@ -121,7 +121,7 @@ def merge_sum_forward(
                 values, scale = normalised(values, live, dim)
                 values *= (scale * tl.load(gates + direction).to(COMPUTE))[:, None]
             total += values
-            place += y_direction
+            addresses += y_direction
         tl.store(out + rows[:, None] * dim + columns[None, :], total, mask=mask)
 
 
@@ -147,8 +147,8 @@ def merge_sum_backward(
     dout += batch * dout_batch
     dy += (batch * directions + direction) * length * dim
     if HAS_CHANNEL:
-        place = channel + (batch * directions + direction) * dim + columns
-        factor = tl.load(place, mask=live, other=0.0).to(COMPUTE)
+        addresses = channel + (batch * directions + direction) * dim + columns
+        factor = tl.load(addresses, mask=live, other=0.0).to(COMPUTE)
         channel_total = tl.zeros([ROWS, TILE], dtype=COMPUTE)
     if HAS_GATES:
         gate = tl.load(gates + direction).to(COMPUTE)

@@ -105,8 +105,8 @@ def choose_segments(programs: int, blocks: int, device: torch.device) -> int:
     Splitting doubles the work, so it pays only where the unsplit walk leaves most of the card idle: aim at
     eight programs (warps) per multiprocessor, and split at least in four or not at all.
     """
-    wanted = min(blocks, -(-8 * multiprocessors(device) // max(programs, 1)))
-    return wanted if wanted >= 4 else 1
+    segments = min(blocks, -(-8 * multiprocessors(device) // max(programs, 1)))
+    return segments if segments >= 4 else 1
 
 
 def backward_registers(programs: int, device: torch.device) -> int | None:

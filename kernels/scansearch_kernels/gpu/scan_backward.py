@@ -204,8 +204,12 @@ def scan_backward(
                 raw_ahead = tl.load(scratch + (part - start + group)[:, None] * TILE + local[None, :])
             for step in range(part, tl.minimum(part + STEPS, tail), AGAIN):
                 if (step - start) % CHUNK == 0:
-                    place = memory + (step - start) // CHUNK * STATES * TILE
-                    tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
+                    state_memory = memory + (step - start) // CHUNK * STATES * TILE
+                    tl.store(
+                        state_memory + states[:, None] * TILE + local[None, :],
+                        state,
+                        mask=state_live[:, None],
+                    )
                 pair_times = step + group
                 u_now = u_rows.to(COMPUTE)
                 here = pair
@@ -228,8 +232,8 @@ def scan_backward(
                 for i in tl.static_range(AGAIN):
                     state = tl.exp2(raw_rows[i][None, :] * decay) * state
                     state += inflow_pair[i][None, :] * tl.load(B_place + i * STATES_PAD)[:, None]
-        place = memory + (chunks - 1) * STATES * TILE
-        tl.store(place + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
+        state_memory = memory + (chunks - 1) * STATES * TILE
+        tl.store(state_memory + states[:, None] * TILE + local[None, :], state, mask=state_live[:, None])
         tl.debug_barrier()
 
         # and back, eight steps at a time
@@ -400,7 +404,7 @@ def reduce_tiles(
     mask = (states < STATES)[:, None] & (rows >= 0)[None, :]
     total = tl.zeros([STATES_PAD, TIMES], dtype=parts.dtype.element_ty)
     for tile in range(0, tiles):
-        place = ((first + tile) * lanes + lane) * STATES * steps + states[:, None] * steps + times[None, :]
-        total += tl.load(parts + place, mask=mask, other=0.0)
-    place = lane * rows_total * STATES + rows[None, :] * STATES + states[:, None]
-    tl.store(result + place, total, mask=mask)
+        offsets = ((first + tile) * lanes + lane) * STATES * steps + states[:, None] * steps + times[None, :]
+        total += tl.load(parts + offsets, mask=mask, other=0.0)
+    offsets = lane * rows_total * STATES + rows[None, :] * STATES + states[:, None]
+    tl.store(result + offsets, total, mask=mask)
