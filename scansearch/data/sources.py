@@ -6,7 +6,7 @@ both can be imported from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 from scansearch.data.augment import Augment
@@ -50,6 +50,12 @@ _READERS = {  # by kind, as in SPECIFICATIONS
 }
 
 
+def takes_pictures(spec: str) -> bool:
+    """Whether ``spec`` names pictures, which are cut and resized as an Augment says."""
+    reader = _READERS.get(spec.partition(":")[0])
+    return reader is not None and reader.pictures
+
+
 def load_data(
     spec: str,
     *,
@@ -62,7 +68,7 @@ def load_data(
     Args:
         spec: ``digits`` (scikit-learn's 1,797 images), ``folder:PATH`` (ImageNet layout), ``timm:NAME`` (tar
             files, torchvision, Hugging Face), ``fake:HxW:classes`` (made pictures) or ``translated-digits``.
-        augment: how training pictures are changed; None for the data set's own way.
+        augment: how training pictures are changed; None for the preset ``light``, or the data set's own way.
         max_broken: how many pictures that cannot be read are skipped before a run stops.
 
     Raises:
@@ -78,7 +84,8 @@ def load_data(
     reader = _READERS[kind]
     function = getattr(import_module(reader.module), reader.function)
     if reader.pictures:
-        data = function(argument, size, augment or Augment())
+        augment = augment or Augment()
+        data = replace(function(argument, size, augment), augment=augment)
     elif augment is not None:
         raise InputError(f"data {spec!r} has a fixed augmentation of its own: leave out augment")
     else:

@@ -10,8 +10,10 @@ from pydantic import Field, Strict
 from torch import Tensor
 
 from scansearch import engine
-from scansearch.data import ImageData, load_data
+from scansearch.data import ImageData, load_data, match_treatment, takes_pictures
+from scansearch.data.augment import Augment
 from scansearch.data.specifications import MOST_WORKERS
+from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 
@@ -144,12 +146,14 @@ def evaluate(
             ``.pt2`` or ``.onnx`` file.
         data: a data specification; None for the data that the weights were trained on, where the file tells.
         image_size: side, or (height, width), in pixels; None for what the model was made for.
-        crop: share of the resized short side that the central crop keeps, for pictures (see ``Augment``).
+        crop: share of the resized short side that the central crop keeps, for pictures; None for that of the training.
+
+    Pictures are resized, cut and normalised as in the training, and classes go by name, where the file tells.
 
     Raises:
-        InputError: a file that holds no model, or one that does not fit the data.
+        InputError: a file that holds no model, or one that does not fit the data: other channels, or a class that it
+            does not know.
     """
-    from scansearch.data.augment import Augment
     from scansearch.evaluation.predictors import open_predictor
 
     if split not in ("validation", "test"):
@@ -167,13 +171,16 @@ def evaluate(
         raise InputError(f"{subject} does not say what it was trained on: give --data")
     size = image_size or predictor.image_size
     if size is None:
-        raise InputError(f"{subject} does not say what image size it takes: give --img-size")
-    augment = None if crop is None else Augment(crop=crop)
-    images = load_data(spec, image_size=size, augment=augment, max_broken=max_broken)
+        raise InputError(f"{subject} does not say what image size it takes: give --image-size")
+    images = load_data(
+        spec, image_size=size, augment=_augment(spec, predictor.treatment, crop), max_broken=max_broken
+    )
     if predictor.channels not in (None, images.channels):
         raise InputError(
             f"{subject} takes images of {predictor.channels} channels, {spec!r} has {images.channels}"
         )
+    if predictor.treatment is not None:
+        images = match_treatment(images, predictor.treatment)
     return evaluate_model(
         predictor.predict,
         images,
@@ -184,3 +191,11 @@ def evaluate(
         model=predictor.name,
         genotype=predictor.genotype,
     )
+
+
+def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
+    """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
+    trained = treatment.augment if treatment is not None and takes_pictures(spec) else None
+    if crop is None:
+        return trained
+    return (trained or Augment()).model_copy(update={"crop": crop})

@@ -12,7 +12,7 @@ from scansearch.searching.task import SearchTask
 
 
 def assemble_search(config: SearchConfig, space: SearchSpace) -> SearchTask:
-    """The task that ``config`` describes, at its first step.
+    """The task that ``config`` describes, at its first step; its own ``config`` names the augmentation.
 
     Raises:
         InputError: the configuration does not fit the space, the data or this machine.
@@ -32,8 +32,9 @@ def assemble_search(config: SearchConfig, space: SearchSpace) -> SearchTask:
     costs = space_costs(
         space,
         config.variant,
-        image_size=config.image_size,
+        image_size=data.image_size,
         num_classes=len(data.classes),
         in_chans=data.channels,
     )
+    config = config.model_copy(update={"augment": data.augment})
     return SearchTask(config, space, data, accelerator, costs=costs)

@@ -22,7 +22,7 @@ def assemble_training(config: TrainConfig, genotype: Genotype) -> TrainTask:
 
 
 def with_data(config: TrainConfig, genotype: Genotype) -> tuple[TrainConfig, ImageData]:
-    """``config`` with the data and image size that it left open filled in, and the data.
+    """``config`` with the data, image size and augmentation that it left open filled in, and the data.
 
     Raises:
         InputError: the data cannot be used.
@@ -30,8 +30,16 @@ def with_data(config: TrainConfig, genotype: Genotype) -> tuple[TrainConfig, Ima
     spec = config.data or genotype.provenance.data
     if spec is None:
         raise InputError("the genotype does not say what it was searched on: give --data")
-    size = config.image_size or genotype.model.get("img_size", 224)
-    data = load_data(spec, image_size=size, augment=config.augment, max_broken=config.max_broken)
+    searched = genotype.provenance.treatment
+    size = config.image_size or (searched.image_size if searched else genotype.model.get("img_size", 224))
+    augment = config.augment
+    if augment is None and searched is not None and spec == genotype.provenance.data:
+        augment = searched.augment
+    data = load_data(spec, image_size=size, augment=augment, max_broken=config.max_broken)
     height, width = data.image_size
-    side = height if height == width else config.image_size
-    return config.model_copy(update={"data": spec, "image_size": side}), data
+    update = {
+        "data": spec,
+        "image_size": height if height == width else (height, width),
+        "augment": data.augment,
+    }
+    return config.model_copy(update=update), data
