@@ -75,7 +75,8 @@ def test_the_best_weights_are_the_ones_that_were_scored(finished):
     loaded = load_weights(finished / "best.safetensors")
     assert loaded.genotype.hash == Run.open(finished).genotype.hash
     assert loaded.arguments["num_classes"] == 10
-    assert 0.2 < loaded.notes["mean"][0] < loaded.notes["std"][0] < 0.5
+    assert 0.2 < loaded.treatment.mean[0] < loaded.treatment.std[0] < 0.5
+    assert loaded.treatment.classes == tuple("0123456789")
     assert sum(p.numel() for p in loaded.model.parameters()) == result["params"]
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ def test_only_the_first_process_tells_what_is_wrong(
 def test_an_interruption_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(100):  # another thread may get it first, and hands it on
+            time.sleep(0.1)
 
     monkeypatch.setattr("scansearch.runs.evolve_run.evolve", interrupted)
     monkeypatch.setattr("scansearch.analysis.fidelity.rank_run", interrupted)
