@@ -80,7 +80,7 @@ def _kill_and_resume(strategy: str, kills: int, space: str, tmp_path: Path) -> N
     ]
 
 
-# That a resume from any checkpoint is exact is tried for every strategy in test_search_loop.py; kills take a minute each.
+# That a resume from any checkpoint is exact is tried for every strategy in test_search_loop.py; kills are slow.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
