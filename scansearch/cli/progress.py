@@ -69,6 +69,8 @@ class RunView:
         self.total, self.first, self.epochs = event.total_steps, event.step, event.epochs
         self.started_at = time.monotonic()
         self._line(f"{event.heading} ({train} training, {validation} validation, {test} test images)")
+        for note in event.notes:
+            self._line(f"data: {note}")
         needs = f", {event.needs}" if event.needs else ""
         self._line(f"{human(event.parameters)} parameters{needs}")
         self._line(f"run folder: {event.run.folder}")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 CHANNELS = (1, 3, 4)
-# What Pillow reads itself: no format that starts another program.
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
+# What Pillow reads itself: no format that starts another program. JPEG includes the MPO of cameras.
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 BACKGROUND = (255, 255, 255, 255)
 SCALES = (1.0, 255.0, 65535.0, 2.0**31 - 1)
@@ -82,7 +82,9 @@ def _upright(picture: Picture) -> Picture:
     from PIL import Image
 
     try:
-        orientation = picture.getexif().get(_ORIENTATION)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            orientation = picture.getexif().get(_ORIENTATION)
     except Exception:  # damaged metadata raise whatever Pillow's parser meets; the picture itself is read
         return picture
     turns = {

@@ -85,6 +85,11 @@ def load_data(
     kind, _, argument = spec.partition(":")
     if kind not in _READERS and spec and Path(spec).expanduser().is_dir():
         spec, kind, argument = f"folder:{spec}", "folder", spec
+    if kind == "python":
+        raise InputError(
+            f"the images of {spec!r} were made in Python: go on there, and give them as data (resume_search and "
+            "resume_training take them)"
+        )
     if channels not in (None, *CHANNELS):
         raise InputError(f"images of {channels} channels cannot be read from {spec!r} (allowed: 1, 3, 4)")
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:

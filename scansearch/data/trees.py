@@ -39,9 +39,13 @@ class Tree:
         return Tree(
             "/".join([self.what, *folder]),
             tuple(path[depth:] for path in self.files if path[:depth] == folder),
-            frozenset(path[depth:] for path in self.folders if path[:depth] == folder and len(path) > depth),
+            frozenset(path[depth:] for path in self.folders if len(path) > depth and path[:depth] == folder),
             self.notes,
-            {path[depth:]: value for path, value in self.identities.items() if path[:depth] == folder},
+            {
+                path[depth:]: value
+                for path, value in self.identities.items()
+                if len(path) > depth and path[:depth] == folder
+            },
         )
 
 

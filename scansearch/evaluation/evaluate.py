@@ -11,7 +11,8 @@ from torch import Tensor
 
 from scansearch import engine
 from scansearch.data import ImageData, load_data
-from scansearch.data.specifications import MOST_WORKERS
+from scansearch.data.arrays import fitting
+from scansearch.data.specifications import MOST_WORKERS, absolute
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 
@@ -32,6 +33,7 @@ class Evaluation(StrictModel):
         confusion: [label][prediction] -> number of images.
         images_per_second: of the model's forward passes alone, over the whole split; None where not measured.
         genotype: its hash, where the model has one.
+        notes: how the data were read, where they were read for this score; one line each.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -49,6 +51,7 @@ class Evaluation(StrictModel):
     confusion: Annotated[tuple[Integers, ...], Strict(False)]
     images_per_second: float | None = None
     device: str
+    notes: Strings = ()
 
     @property
     def per_class(self) -> dict[str, float | None]:
@@ -127,7 +130,7 @@ def evaluate_model(
 def evaluate(
     subject: str | Path,
     *,
-    data: str | None = None,
+    data: str | ImageData | None = None,
     split: SplitName = "test",
     image_size: int | tuple[int, int] | None = None,
     batch_size: int = 64,
@@ -142,7 +145,8 @@ def evaluate(
     Args:
         subject: a training's run folder, a weight file (``best.safetensors``), a timm hub folder, or an exported
             ``.pt2`` or ``.onnx`` file.
-        data: a data specification; None for the data that the weights were trained on, where the file tells.
+        data: a data specification, or images that the program holds (:func:`scansearch.data_from_arrays`); None for
+            the data that the weights were trained on, where the file tells.
         image_size: side, or (height, width), in pixels; None for what the model was made for.
         crop: share of the resized short side that the central crop keeps, for pictures (see ``Augment``).
 
@@ -162,19 +166,30 @@ def evaluate(
         raise InputError(f"crop must lie in (0, 1], not {crop}")
     accelerator = engine.make_accelerator(device, mixed_precision)
     predictor = open_predictor(subject, accelerator.device)
-    spec = data or predictor.data
-    if spec is None:
-        raise InputError(f"{subject} does not say what it was trained on: give --data")
-    size = image_size or predictor.image_size
-    if size is None:
-        raise InputError(f"{subject} does not say what image size it takes: give --img-size")
     augment = None if crop is None else Augment(crop=crop)
-    images = load_data(spec, image_size=size, augment=augment, max_broken=max_broken)
+    if data is not None and not isinstance(data, str):
+        images = fitting(data, image_size=image_size, augment=augment, channels=None, max_broken=max_broken)
+    else:
+        spec = data or predictor.data
+        if spec is None:
+            raise InputError(f"{subject} does not say what it was trained on: give --data")
+        size = image_size or predictor.image_size
+        if size is None:
+            raise InputError(f"{subject} does not say what image size it takes: give --img-size")
+        images = load_data(
+            spec,
+            image_size=size,
+            augment=augment,
+            max_broken=max_broken,
+            channels=predictor.channels,
+            # Of the data that it was trained on, only what was held out may be scored.
+            scoring=predictor.data is None or absolute(spec) != absolute(predictor.data),
+        )
     if predictor.channels not in (None, images.channels):
         raise InputError(
-            f"{subject} takes images of {predictor.channels} channels, {spec!r} has {images.channels}"
+            f"{subject} takes images of {predictor.channels} channels, {images.spec!r} has {images.channels}"
         )
-    return evaluate_model(
+    evaluation = evaluate_model(
         predictor.predict,
         images,
         accelerator,
@@ -184,3 +199,4 @@ def evaluate(
         model=predictor.name,
         genotype=predictor.genotype,
     )
+    return evaluation.model_copy(update={"notes": images.notes})

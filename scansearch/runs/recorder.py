@@ -32,6 +32,7 @@ class Started:
         parameters: of the model that learns.
         needs: what a step will cost, in words; may be empty.
         images: number of training, validation and test images.
+        notes: how the data were read, one line each.
     """
 
     run: Run
@@ -42,6 +43,7 @@ class Started:
     parameters: int
     needs: str
     images: tuple[int, int, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,17 @@ class Recorder:
         images = (data.train.count, data.validation.count, data.test.count)
         total = task.epochs * task.steps_per_epoch
         self.observe(
-            Started(self.run, self.heading, task.epochs, total, step, self.parameters, self.needs, images)
+            Started(
+                self.run,
+                self.heading,
+                task.epochs,
+                total,
+                step,
+                self.parameters,
+                self.needs,
+                images,
+                data.notes,
+            )
         )
         with stop_signals() as received:
             events = engine.drive(

@@ -62,7 +62,8 @@ class SearchConfig(StrictModel):
 
     ``k`` is the number of directions per layer, both of the derived genotype and of the gates that are
     active at once in the sampled relaxations. ``augment`` None is the data set's own way; pictures that cannot be
-    read are skipped, up to ``max_broken``.
+    read are skipped, up to ``max_broken``. ``channels`` of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or
+    what the data set has.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -70,6 +71,7 @@ class SearchConfig(StrictModel):
     variant: str | None = None
     data: str = "digits"
     image_size: int | None = Field(default=None, ge=1)
+    channels: Literal[1, 3, 4] | None = None
     k: int = Field(default=4, ge=1)
     strategy: str = "localmamba"
     relaxation: str = "softmax"
