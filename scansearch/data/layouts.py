@@ -133,6 +133,7 @@ def arrange(tree: Tree) -> Layout:
             notes.append(f"{name}/ is read as {part}")
         classes = _classes(tree.below((name,)), notes, divided=True, prefix=f"{name}/")
         parts[part] = {label: [(name, *path) for path in paths] for label, paths in classes.items()}
+    notes += [f"passed over {name}: the folders tell the classes" for name in tables(tree)]
     _note_others(tree, names.values(), notes)
     _note_shared(tree, names, notes)
     return Layout(tree.what, parts, True, tuple(notes))
@@ -167,9 +168,8 @@ def _classes(tree: Tree, notes: list[str], *, divided: bool, prefix: str = "") -
     ignored = [name for names in others.values() for name in names]
     if ignored:
         inside = f" in {prefix}" if prefix else ""
-        notes.append(
-            f"passed over {counted(len(ignored), 'file')}{inside} that are no pictures ({kinds(ignored)})"
-        )
+        what = "that is no picture" if len(ignored) == 1 else "that are no pictures"
+        notes.append(f"passed over {counted(len(ignored), 'file')}{inside} {what} ({kinds(ignored)})")
     if not pictures:
         hint = f"; {counted(len(loose), 'picture')} lie directly in it" if loose else ""
         raise InputError(f"data folder {tree.what!r} holds no images in class folders{hint} ({READ})")
@@ -196,6 +196,8 @@ def _once(tree: Tree, pictures: dict[str, list[Names]], notes: list[str]) -> dic
     Raises:
         InputError: a link shows pictures of one class in another.
     """
+    if len(set(tree.identities.values())) == len(tree.identities):
+        return pictures
     owner: dict[Hashable, Names] = {}
     kept: dict[str, list[Names]] = {}
     repeated = 0

@@ -18,6 +18,7 @@ from scansearch.data.names import PartName, counted, listed
 from scansearch.data.splits import BrokenImage, ImageData, Sample, Split, stratified_tenths
 from scansearch.errors import InputError
 from scansearch.files.regular import check_regular
+from scansearch.text import printable
 
 _SPLIT_SEED = 2024
 _LOOKED_AT = 200  # pictures of a data set whose kind is looked at beforehand
@@ -172,7 +173,7 @@ def assemble(
         mean=mean,
         deviation=deviation,
         digest=_digest([train, validation, test]),
-        notes=(*notes, *made, *kinds),
+        notes=tuple(printable(note) for note in (*notes, *made, *kinds)),
     )
 
 

@@ -10,9 +10,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.pictures import made_images
 
 from scansearch.data import ImageData, load_data
+from scansearch.data.layouts import arrange, check_classes, unwrap
+from scansearch.data.names import part_called
+from scansearch.data.trees import Tree
 from scansearch.errors import InputError
 
 
@@ -304,6 +309,45 @@ def test_a_split_that_is_a_link_to_another_is_told(tmp_path: Path) -> None:
     noted(load(tmp_path), "share pictures, by a link")
 
 
+# --- any tree at all ---
+
+NAMES = st.sampled_from(["train", "Val", "test", "valid", "cat", "Cat", "dog", "images", "1", "01"])
+FILES = st.sampled_from(["a.png", "b.JPG", "c.txt", "0.png", "x.tiff", "noextension"])
+PATHS = st.tuples(st.lists(NAMES, max_size=4), FILES).map(lambda pair: (*pair[0], pair[1]))
+
+
+@given(
+    paths=st.sets(PATHS, max_size=25),
+    empty=st.sets(st.lists(NAMES, min_size=1, max_size=3).map(tuple), max_size=2),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_tree_is_read_or_refused_in_one_line(paths: set, empty: set) -> None:
+    folders = {path[:depth] for path in paths for depth in range(1, len(path))}
+    folders |= {path[:depth] for path in empty for depth in range(1, len(path) + 1)}
+    tree = Tree("root", tuple(sorted(paths)), frozenset(folders))
+    inner, layout, refusal = unwrap(tree), None, ""
+    try:
+        layout = arrange(tree.below(inner)).within(inner)
+        check_classes(layout)
+    except InputError as error:
+        layout, refusal = None, str(error)
+    assert (layout is None) == bool(refusal)
+    assert refusal.isprintable()
+    if layout is None:
+        return
+    taken = [path for classes in layout.parts.values() for found in classes.values() for path in found]
+    assert len(taken) == len(set(taken))
+    assert set(taken) <= {path for path in paths if path[-1] not in ("c.txt", "noextension")}
+    for part, classes in layout.parts.items():
+        for name, found in classes.items():
+            assert found
+            for path in found:
+                split, label = (
+                    path[len(inner) : len(inner) + 2] if layout.divided else ("train", path[len(inner)])
+                )
+                assert (part_called(split), label) == (part, name)
+
+
 # --- names and paths ---
 
 
@@ -333,6 +377,16 @@ def test_names_of_files_may_be_any_bytes(tmp_path: Path) -> None:
     assert len(broken) == 1
     assert broken[0].isprintable()
     assert r"\udcff\x1b[31m\n.png" in broken[0]
+
+
+def test_notes_hold_nothing_that_a_terminal_obeys(tmp_path: Path) -> None:
+    strange = os.fsdecode(b"\x1b[31m\xff")
+    made_images(tmp_path / strange, ["cat", "dog"], 3)
+    (tmp_path / strange / "cat" / f"a.{strange}").touch()
+    (tmp_path / strange / "cat" / strange).symlink_to(".")
+    notes = load(tmp_path).notes
+    assert len(notes) >= 4
+    assert all(note.isprintable() and note.encode() for note in notes)
 
 
 def test_a_plain_path_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_what_was_read_and_passed_over_is_told_once(
         capsys, "train", str(trained / "genotype.yaml"), "--data", data, *QUICK, "--out", out
     )
     assert code == 0, error
-    assert error.count("data: passed over 1 file that are no pictures (.txt)") == 1
+    assert error.count("data: passed over 1 file that is no picture (.txt)") == 1
     assert error.count("data: a tenth of each class's training pictures is held out") == 1
 
 

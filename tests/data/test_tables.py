@@ -92,7 +92,14 @@ def test_class_folders_win_over_a_table_of_another_name(tmp_path: Path) -> None:
     (tmp_path / "sizes.csv").write_text("file,width\n")
     data = load(tmp_path)
     assert data.classes == ("cat", "dog")
-    assert any("no pictures (.csv)" in note for note in data.notes)
+    assert any("no picture (.csv)" in note for note in data.notes)
+
+
+def test_a_table_beside_folders_of_splits_is_told(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        made_images(tmp_path / part, ["cat", "dog"], 4)
+    (tmp_path / "labels.csv").write_text("file,label\n")
+    assert "passed over labels.csv: the folders tell the classes" in load(tmp_path).notes
 
 
 def test_pictures_that_are_not_named_and_rows_that_repeat_are_told(tmp_path: Path) -> None:
