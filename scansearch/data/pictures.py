@@ -87,7 +87,7 @@ class Decoder:
         Raises:
             BrokenImage: it cannot be read.
         """
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             opened = source.open(key)
@@ -95,6 +95,8 @@ class Decoder:
                 return convert(opened, self.channels, self.scale)
             with opened, open_picture(opened) as picture:
                 return convert(picture, self.channels, self.scale)
+        except UnidentifiedImageError:
+            raise BrokenImage(source.name(key), "it holds no picture of a kind that is read") from None
         except Exception as error:  # damaged files raise errors of any kind
             raise BrokenImage(source.name(key), str(error) or type(error).__name__) from None
 
@@ -195,7 +197,7 @@ def _for_training(
     notes = []
     if "test" not in given and "validation" in given:
         given["test"] = given.pop("validation")
-        notes.append("without a test set of its own, the one for validation is it")
+        notes.append("there is no test set, so the validation images are it")
     missing: list[PartName] = [part for part in ("test", "validation") if part not in given]
     if missing:
         counts = Counter(given["train"].labels)

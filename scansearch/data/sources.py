@@ -93,7 +93,9 @@ def load_data(
     if channels not in (None, *CHANNELS):
         raise InputError(f"images of {channels} channels cannot be read from {spec!r} (allowed: 1, 3, 4)")
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
-        raise InputError(f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())})")
+        raise InputError(
+            f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())}, or the path of a folder)"
+        )
     reader = _READERS[kind]
     function = import_module(reader.module).read
     if reader.pictures:
