@@ -61,7 +61,7 @@ def models(
     ] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
-    img_size: Annotated[int, typer.Option("--img-size", min=1, help="Side of the images in pixels.")] = 224,
+    img_size: Annotated[int, typer.Option("--image-size", min=1, help="Side of the images in pixels.")] = 224,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32, by autocast.")] = "bfloat16",
     backend: Annotated[str | None, typer.Option(help="Of scan and convolution: cuda, mamba_ssm, ...")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; the median counts.")] = 10,

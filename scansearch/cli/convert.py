@@ -11,7 +11,7 @@ Checkpoint = Annotated[Path, typer.Argument(help="A .pth, .ckpt or .safetensors 
 Model = Annotated[str, typer.Option(help="Registered name, for example localvim_tiny.")]
 Out = Annotated[Path, typer.Option(help="The .safetensors file to write.")]
 Key = Annotated[str | None, typer.Option(help="Entry of the file to take, for example state_dict_ema.")]
-ImageSize = Annotated[int, typer.Option("--img-size", help="Image side that the model was built for.")]
+ImageSize = Annotated[int, typer.Option("--image-size", help="Image side that the model was built for.")]
 Back = Annotated[bool, typer.Option("--back", help="From our layout to the released one.")]
 
 

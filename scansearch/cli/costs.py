@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scansearch.cli.options import AsJson, Classes, ImageSide, MeasureOn, option
+from scansearch.cli.options import AsJson, Classes, ImageSize, MeasureOn, image_size, option
 
 if TYPE_CHECKING:
     from scansearch.costing.subject import CostSubject
@@ -28,7 +28,7 @@ Out = Annotated[Path | None, option(help="Write the table as JSON")]
 
 def costs(
     subject: Subject,
-    img_size: ImageSide = None,
+    size: ImageSize = None,
     num_classes: Classes = None,
     variant: Variant = None,
     latency: Latency = False,
@@ -50,7 +50,7 @@ def costs(
 
     check_file(out)
     chosen = cost_subject(
-        subject, image_size=img_size, num_classes=num_classes, variant=variant, weightless=not latency
+        subject, image_size=image_size(size), num_classes=num_classes, variant=variant, weightless=not latency
     )
     height, width = chosen.image_size
     if latency:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scansearch.cli.options import AsJson, Device, data_option, option
+from scansearch.cli.options import AsJson, Device, ImageSize, data_option, image_size, option
 
 if TYPE_CHECKING:
     from scansearch.evaluation.evaluate import Evaluation
@@ -21,9 +21,6 @@ Subject = Annotated[
 ]
 Data = Annotated[str | None, data_option("what it was trained on")]
 Split = Annotated[str, option(help="test or validation")]
-ImageSize = Annotated[
-    str | None, option("--img-size", help="Side, or HEIGHTxWIDTH, in pixels", default="the model's own")
-]
 Crop = Annotated[float | None, option(help="Share of the short side that the central crop of pictures keeps")]
 BatchSize = Annotated[int, option(help="Images at a time")]
 Precision = Annotated[str, option("--mixed-precision", help="no or bf16")]
@@ -35,7 +32,7 @@ def evaluate(
     subject: Subject,
     data: Data = None,
     split: Split = "test",
-    img_size: ImageSize = None,
+    size: ImageSize = None,
     crop: Crop = None,
     batch_size: BatchSize = 64,
     device: Device = "auto",
@@ -60,7 +57,7 @@ def evaluate(
     evaluation = evaluate_file(
         subject,
         data=data,
-        image_size=None if img_size is None else _size(img_size),
+        image_size=image_size(size),
         crop=crop,
         batch_size=batch_size,
         device=device or "auto",
@@ -77,15 +74,6 @@ def evaluate(
         print_json([json.loads(evaluation.to_json())])
     else:
         _show(evaluation)
-
-
-def _size(text: str) -> tuple[int, int]:
-    from scansearch.errors import InputError
-
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise InputError(f"--img-size {text!r}: expected a side such as 224, or HEIGHTxWIDTH such as 192x256")
-    return int(sides[0]), int(sides[-1])
 
 
 def _show(evaluation: Evaluation) -> None:

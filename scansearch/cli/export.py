@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scansearch.cli.options import Classes, ImageSide, one_of, option
+from scansearch.cli.options import Classes, ImageSize, image_size, one_of, option
 from scansearch.exporting import FORMATS
 
 Subject = Annotated[
@@ -36,7 +36,7 @@ def export(
     seed: Seed = 0,
     num_classes: Classes = None,
     in_chans: Channels = None,
-    img_size: ImageSide = None,
+    size: ImageSize = None,
     name: Name = None,
 ) -> None:
     """Write a model in another form, and check that it computes the same.
@@ -53,7 +53,7 @@ def export(
         seed=seed,
         num_classes=num_classes,
         in_chans=in_chans,
-        img_size=img_size,
+        img_size=image_size(size),
         name=name,
     )
     print(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scansearch.data.specifications import SPECIFICATIONS
+from scansearch.data.specifications import PRESETS, SPECIFICATIONS
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -49,6 +49,36 @@ Resume = Annotated[
 Quiet = Annotated[bool, option("--quiet", help="Show the result only")]
 Device = Annotated[str | None, option(help="auto, cpu or cuda")]
 
+
+def image_size_option(default: str = "the model's own") -> Any:
+    return option("--image-size", help="Side, or HEIGHTxWIDTH, in pixels", default=default)
+
+
+def image_size(text: str | None) -> int | tuple[int, int] | None:
+    """The value of :func:`image_size_option`.
+
+    Raises:
+        InputError: it is no size.
+    """
+    from scansearch.data.treatment import read_image_size
+    from scansearch.errors import InputError
+
+    try:
+        size: int | tuple[int, int] | None = read_image_size(text)
+    except ValueError as error:
+        raise InputError(f"--image-size: {error}") from None
+    return size
+
+
+Augmentation = Annotated[
+    str | None,
+    option(
+        "--augment",
+        help=f"How training pictures are changed: {one_of(PRESETS)} (crops and mirror images, as ImageNet is trained)",
+        default="light, which never mirrors, or the data set's own way",
+    ),
+]
+
 # What takes a search further: derive, evolve, rank.
 SearchFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
 KMin = Annotated[int | None, option("--k-min", help="Instead of --k: at least so many")]
@@ -57,7 +87,7 @@ MaxFlops = Annotated[float | None, option("--max-flops", help="Budget for one im
 MaxParams = Annotated[float | None, option("--max-params", help="Budget of parameters")]
 
 # What builds or measures models: export, costs, bench.
-ImageSide = Annotated[int | None, option("--img-size", help="Side in pixels", default="the model's own")]
+ImageSize = Annotated[str | None, image_size_option()]
 Classes = Annotated[
     int | None, option("--num-classes", help="Size of the classifier", default="the weights', else 1000")
 ]

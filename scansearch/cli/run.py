@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from scansearch.cli.options import (
+    Augmentation,
     BatchSize,
     Device,
     Epochs,
@@ -17,6 +18,8 @@ from scansearch.cli.options import (
     Seed,
     data_option,
     given_options,
+    image_size,
+    image_size_option,
     k_option,
     one_of,
     option,
@@ -33,6 +36,7 @@ Space = Annotated[str, option(help="Search space: a name from `scansearch spaces
 Directions = Annotated[int, k_option()]
 Variant = Annotated[str | None, option(help="Size of the models", default="the space's own")]
 Data = Annotated[str, data_option()]
+ImageSize = Annotated[str | None, image_size_option("that of the variant")]
 StrategyName = Annotated[str, option("--strategy", help=one_of(STRATEGIES))]
 Settings = Annotated[list[str] | None, settings_option("alphas.lr=0.01")]
 
@@ -43,6 +47,8 @@ def run(
     k: Directions = 4,
     variant: Variant = None,
     data: Data = "digits",
+    size: ImageSize = None,
+    augment: Augmentation = None,
     recipe: Recipe = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -62,6 +68,7 @@ def run(
         refuse_beside_resume(context)
 
     from scansearch.cli.progress import RunView
+    from scansearch.data.augment import expand_preset
     from scansearch.files.strict import apply_settings, parse_yaml, read_text
     from scansearch.runs.search_run import resume_search, run_search
     from scansearch.searching.config import search_config
@@ -75,6 +82,8 @@ def run(
                 "k": k,
                 "variant": variant,
                 "data": data,
+                "image_size": image_size(size),
+                "augment": augment,
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "seed": seed,
@@ -82,9 +91,10 @@ def run(
                 "strategy": strategy,
             }
             if recipe is not None:
-                named = {name: options[name] for name in given_options(context) if name in options}
+                given = {"image_size" if name == "size" else name for name in given_options(context)}
+                named = {name: value for name, value in options.items() if name in given}
                 options = parse_yaml(read_text(recipe), source=str(recipe)) | named
-            config = search_config(**apply_settings(options, settings or []))
+            config = search_config(**apply_settings(expand_preset(options), settings or []))
             result = run_search(config, out=out, observe=view)
     print_result(result)
 

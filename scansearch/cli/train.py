@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scansearch.cli.options import (
+    Augmentation,
     BatchSize,
     Device,
     Epochs,
@@ -16,6 +17,8 @@ from scansearch.cli.options import (
     RunOut,
     Seed,
     data_option,
+    image_size,
+    image_size_option,
     refuse_beside_resume,
     settings_option,
 )
@@ -30,6 +33,7 @@ Model = Annotated[
     ),
 ]
 Data = Annotated[str | None, data_option("that of the search")]
+ImageSize = Annotated[str | None, image_size_option("that of the search, or the model's own")]
 Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
 
 
@@ -37,6 +41,8 @@ def train(
     context: typer.Context,
     model: Model = None,
     data: Data = None,
+    size: ImageSize = None,
+    augment: Augmentation = None,
     recipe: Recipe = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -70,6 +76,8 @@ def train(
                 settings,
                 model=model,
                 data=data,
+                image_size=image_size(size),
+                augment=augment,
                 epochs=epochs,
                 batch_size=batch_size,
                 seed=seed,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from scansearch.data.treatment import height_and_width
 from scansearch.directions import parse_direction
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
@@ -155,14 +156,14 @@ def space_costs(
     space: SearchSpace,
     variant: str | None = None,
     *,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     num_classes: int = 1000,
     in_chans: int = 3,
 ) -> Costs:
     """Costs of the derived models of ``space``, without latency; no weights are made.
 
     Args:
-        image_size: side in pixels; default: the variant's.
+        image_size: side, or (height, width), in pixels; default: the variant's.
     """
     from scansearch.models.build import build_model
 
@@ -172,7 +173,7 @@ def space_costs(
         arguments["img_size"] = image_size
     with torch.device("meta"):
         model = build_model(space.family, space.layer_candidates(name), **arguments)
-    return model_costs(model, arguments["img_size"], arguments["img_size"], space=space.name, variant=name)
+    return model_costs(model, *height_and_width(arguments["img_size"]), space=space.name, variant=name)
 
 
 def released_flops(model: ScanBackbone, height: int = 224, width: int = 224) -> int:

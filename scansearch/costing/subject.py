@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from scansearch.data.treatment import height_and_width
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
@@ -36,7 +37,7 @@ class CostSubject:
 def cost_subject(
     name: str | Path,
     *,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     num_classes: int | None = None,
     variant: str | None = None,
     weightless: bool = True,
@@ -45,7 +46,7 @@ def cost_subject(
 
     Args:
         name: a published model, genotype file, run folder, weight file, or search space.
-        image_size: side in pixels; None for the model's own.
+        image_size: side, or (height, width), in pixels; None for the model's own.
         num_classes: None for that of the weights, where there are any, else 1000.
         variant: of a search space; None for its default one.
         weightless: on the meta device, which is enough to count; measuring needs weights.
@@ -66,12 +67,9 @@ def cost_subject(
         family, layers, arguments = genotype.family, genotype.layers, dict(genotype.model)
         if named.weight_file is not None:
             arguments |= read_header(named.weight_file).arguments
-    own = arguments.get("img_size", 224)
-    height, width = (own, own) if isinstance(own, int) else own
-    if image_size is not None:
-        height = width = image_size
+    height, width = height_and_width(arguments.get("img_size", 224) if image_size is None else image_size)
     if min(height, width) < 1:
-        raise InputError(f"--img-size must be at least 1, not {min(height, width)}")
+        raise InputError(f"image size must be at least 1, not {min(height, width)}")
     sizes: dict[str, Any] = {"img_size": (height, width), "weighted": False}
     if num_classes is not None:
         sizes["num_classes"] = num_classes

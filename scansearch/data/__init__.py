@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from scansearch.data.batches import EpochBatches as EpochBatches
     from scansearch.data.batches import evaluation_batches as evaluation_batches
     from scansearch.data.batches import training_batches as training_batches
+    from scansearch.data.matched import match_treatment as match_treatment
     from scansearch.data.sources import load_data as load_data
+    from scansearch.data.sources import takes_pictures as takes_pictures
     from scansearch.data.splits import BrokenImage as BrokenImage
     from scansearch.data.splits import BrokenImages as BrokenImages
     from scansearch.data.splits import ImageData as ImageData
@@ -37,7 +39,9 @@ _HOMES = {
     "data_from_dataset": "arrays",
     "evaluation_batches": "batches",
     "load_data": "sources",
+    "match_treatment": "matched",
     "stratified": "splits",
+    "takes_pictures": "sources",
     "training_batches": "batches",
 }
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
-from torch import Tensor
+from pydantic import BeforeValidator, Field, model_validator
 
 from scansearch.errors import InputError
 from scansearch.files.strict import Numbers, StrictModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Of ImageNet's channels, as everywhere in timm.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,13 +22,17 @@ class Augment(StrictModel):
     """What is done to an image before it becomes a tensor.
 
     Training: a random crop of ``scale`` (share of the area) and ``ratio`` (width over height), resized; a
-    horizontal flip; then ``policy`` (timm's names: ``rand-m9-mstd0.5``, ``augmix-m3``, ``original``, ...) or a
-    colour jitter. Evaluation: the short side resized so that the central crop is ``crop`` of it.
+    mirror image with probability ``flip``; then ``policy`` (timm's names: ``rand-m9-mstd0.5``, ``augmix-m3``,
+    ``original``, ...) or a colour jitter. Evaluation: the short side resized so that the central crop is ``crop`` of
+    it. With ``random`` false, training images are treated as in evaluation.
+
+    The defaults are the preset ``light``: they keep most of the picture and which way it faces.
     """
 
-    scale: Numbers = Field(default=(0.08, 1.0), min_length=2, max_length=2)
+    random: bool = True
+    scale: Numbers = Field(default=(0.64, 1.0), min_length=2, max_length=2)
     ratio: Numbers = Field(default=(3 / 4, 4 / 3), min_length=2, max_length=2)
-    flip: float = Field(default=0.5, ge=0, le=1)
+    flip: float = Field(default=0.0, ge=0, le=1)
     policy: str | None = None
     color_jitter: float = Field(default=0.0, ge=0)
     interpolation: Literal["bilinear", "bicubic", "random"] = "bilinear"
@@ -42,6 +48,63 @@ class Augment(StrictModel):
         if self.policy is not None and self.color_jitter:
             raise ValueError("policy replaces color_jitter: give one of them")
         return self
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether training images are mirrored at times, which makes a direction and its mirror image alike."""
+        return self.random and self.flip > 0
+
+    @property
+    def resizing(self) -> str:
+        """The interpolation of evaluation."""
+        return "bicubic" if self.interpolation == "random" else self.interpolation
+
+    def describe(self) -> str:
+        """What is done to training images, in words."""
+        if not self.random:
+            return "no augmentation"
+        parts = [f"random crops of {100 * self.scale[0]:.0f} to {100 * self.scale[1]:.0f} % of the area"]
+        parts.append(f"mirrored with probability {self.flip:g}" if self.flip else "never mirrored")
+        if self.policy is not None:
+            parts.append(f"policy {self.policy}")
+        if self.color_jitter:
+            parts.append(f"colour jitter {self.color_jitter:g}")
+        return ", ".join(parts)
+
+
+# By name, as `--augment` takes them; `imagenet` is what the recipes of experiments/ build upon.
+PRESETS = {
+    "none": Augment(random=False),
+    "light": Augment(),
+    "imagenet": Augment(scale=(0.08, 1.0), flip=0.5, policy="rand-m9-mstd0.5", interpolation="bicubic"),
+}
+
+
+def _from_name(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in PRESETS:
+        raise ValueError(f"unknown preset {value!r} (allowed: {', '.join(PRESETS)})")
+    return PRESETS[value]
+
+
+def expand_preset(options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` whose ``augment`` holds the fields of the preset that it names, so that single ones can be set.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if not isinstance(options.get("augment"), str):
+        return dict(options)
+    try:
+        preset: Augment = _from_name(options["augment"])
+    except ValueError as error:
+        raise InputError(f"augment: {error}") from None
+    return {**options, "augment": preset.model_dump(mode="json")}
+
+
+# A field that takes a preset's name, or an Augment's own fields.
+AugmentChoice = Annotated[Augment, BeforeValidator(_from_name)]
 
 
 def image_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -86,13 +149,12 @@ def image_transforms(
             f"augment.policy {augment.policy!r} is none of timm's (allowed: for example rand-m9-mstd0.5, "
             f"augmix-m3, original, v0) {error}"
         ) from None
-    plain = "bicubic" if augment.interpolation == "random" else augment.interpolation
     evaluating = create_transform(
         shape,
         is_training=False,
-        interpolation=plain,
+        interpolation=augment.resizing,
         crop_pct=augment.crop,
         mean=mean,
         std=deviation,
     )
-    return training, evaluating
+    return training if augment.random else evaluating, evaluating

@@ -6,7 +6,7 @@ both can be imported from here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -55,6 +55,18 @@ _READERS = {  # by kind, as in SPECIFICATIONS
 }
 
 
+def _with_kind(spec: str) -> str:
+    """``spec``, with its kind where it is the path of a folder alone."""
+    known = spec.partition(":")[0] in _READERS
+    return f"folder:{spec}" if spec and not known and Path(spec).expanduser().is_dir() else spec
+
+
+def takes_pictures(spec: str) -> bool:
+    """Whether ``spec`` names pictures, which are cut and resized as an Augment says."""
+    reader = _READERS.get(_with_kind(spec).partition(":")[0])
+    return reader is not None and reader.pictures
+
+
 def load_data(
     spec: str,
     *,
@@ -70,7 +82,7 @@ def load_data(
         spec: ``digits`` (scikit-learn's 1,797 images), ``folder:PATH`` (see :mod:`scansearch.data.layouts`),
             ``timm:NAME`` (tar files, torchvision, Hugging Face), ``fake:HxW:classes`` (made pictures) or
             ``translated-digits``. The path of a folder alone is read as ``folder:PATH``.
-        augment: how training pictures are changed; None for the data set's own way.
+        augment: how training pictures are changed; None for the preset ``light``, or the data set's own way.
         max_broken: how many pictures that cannot be read are skipped before a run stops.
         channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or what the data set has.
         scoring: the pictures are only scored, so of a folder without a test set all are the test set.
@@ -82,9 +94,8 @@ def load_data(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not spec.isprintable():
         raise InputError(f"data {printable(spec)!r} holds a character that cannot be shown or is not UTF-8")
+    spec = _with_kind(spec)
     kind, _, argument = spec.partition(":")
-    if kind not in _READERS and spec and Path(spec).expanduser().is_dir():
-        spec, kind, argument = f"folder:{spec}", "folder", spec
     if kind == "python":
         raise InputError(
             f"the images of {spec!r} were made in Python: go on there, and give them as data (resume_search and "
@@ -99,7 +110,9 @@ def load_data(
     reader = _READERS[kind]
     function = import_module(reader.module).read
     if reader.pictures:
-        data = function(argument, size, augment or Augment(), channels=channels, scoring=scoring)
+        augment = augment or Augment()
+        data = function(argument, size, augment, channels=channels, scoring=scoring)
+        data = replace(data, augment=augment)
     elif augment is not None:
         raise InputError(f"data {spec!r} has a fixed augmentation of its own: leave out augment")
     else:

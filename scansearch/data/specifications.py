@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 
 MOST_WORKERS = 256  # processes that read images
+PRESETS = ("none", "light", "imagenet")  # of augmentation
 SPECIFICATIONS = {
     "digits": "digits",
     "folder": "folder:PATH",

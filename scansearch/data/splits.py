@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from scansearch.data.augment import Augment
+from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError, RunStopped
 
 Sample = tuple[Tensor, int]
@@ -97,6 +99,7 @@ class ImageData:
         train, validation, test: disjoint splits.
         mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
             what they were divided by.
+        augment: how pictures are cut and changed; None for data that have a way of their own.
         digest: SHA-256 over names and labels of the images, split by split, in their order; empty for data that
             come with a package.
         baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
@@ -112,9 +115,22 @@ class ImageData:
     test: Split
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
+    augment: Augment | None = None
     baseline: Callable[[], tuple[str, float]] | None = None
     digest: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def treatment(self) -> Treatment:
+        """What a model that was trained on these data needs to know of its images."""
+        return Treatment(
+            image_size=self.image_size,
+            classes=self.classes,
+            mean=self.mean,
+            std=self.deviation,
+            augment=self.augment,
+            digest=self.digest,
+        )
 
     @property
     def broken(self) -> BrokenImages:

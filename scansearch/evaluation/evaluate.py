@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, Strict
 from torch import Tensor
 
 from scansearch import engine
-from scansearch.data import ImageData, load_data
+from scansearch.data import ImageData, load_data, match_treatment, takes_pictures
 from scansearch.data.arrays import fitting
+from scansearch.data.augment import Augment
 from scansearch.data.specifications import MOST_WORKERS, absolute
+from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from scansearch.evaluation.predictors import Predictor
 
 SplitName = Literal["validation", "test"]
 
@@ -148,12 +152,14 @@ def evaluate(
         data: a data specification, or images that the program holds (:func:`scansearch.data_from_arrays`); None for
             the data that the weights were trained on, where the file tells.
         image_size: side, or (height, width), in pixels; None for what the model was made for.
-        crop: share of the resized short side that the central crop keeps, for pictures (see ``Augment``).
+        crop: share of the resized short side that the central crop keeps, for pictures; None for that of the training.
+
+    Pictures are resized, cut and normalised as in the training, and classes go by name, where the file tells.
 
     Raises:
-        InputError: a file that holds no model, or one that does not fit the data.
+        InputError: a file that holds no model, or one that does not fit the data: other channels, or a class that it
+            does not know.
     """
-    from scansearch.data.augment import Augment
     from scansearch.evaluation.predictors import open_predictor
 
     if split not in ("validation", "test"):
@@ -166,29 +172,29 @@ def evaluate(
         raise InputError(f"crop must lie in (0, 1], not {crop}")
     accelerator = engine.make_accelerator(device, mixed_precision)
     predictor = open_predictor(subject, accelerator.device)
-    augment = None if crop is None else Augment(crop=crop)
     if data is not None and not isinstance(data, str):
-        images = fitting(data, image_size=image_size, augment=augment, channels=None, max_broken=max_broken)
+        cut = None if crop is None else Augment(crop=crop)
+        images = fitting(data, image_size=image_size, augment=cut, channels=None, max_broken=max_broken)
     else:
         spec = data or predictor.data
         if spec is None:
             raise InputError(f"{subject} does not say what it was trained on: give --data")
         size = image_size or predictor.image_size
         if size is None:
-            raise InputError(f"{subject} does not say what image size it takes: give --img-size")
-        images = load_data(
-            spec,
-            image_size=size,
-            augment=augment,
-            max_broken=max_broken,
-            channels=predictor.channels,
-            # Of the data that it was trained on, only what was held out may be scored.
-            scoring=predictor.data is None or absolute(spec) != absolute(predictor.data),
-        )
+            raise InputError(f"{subject} does not say what image size it takes: give --image-size")
+        options: dict[str, Any] = {
+            "image_size": size,
+            "augment": _augment(spec, predictor.treatment, crop),
+            "max_broken": max_broken,
+            "channels": predictor.channels,
+        }
+        images = _held_out(spec, predictor, options) or load_data(spec, scoring=True, **options)
     if predictor.channels not in (None, images.channels):
         raise InputError(
             f"{subject} takes images of {predictor.channels} channels, {images.spec!r} has {images.channels}"
         )
+    if predictor.treatment is not None:
+        images = match_treatment(images, predictor.treatment)
     evaluation = evaluate_model(
         predictor.predict,
         images,
@@ -200,3 +206,24 @@ def evaluate(
         genotype=predictor.genotype,
     )
     return evaluation.model_copy(update={"notes": images.notes})
+
+
+def _held_out(spec: str, predictor: Predictor, options: dict[str, Any]) -> ImageData | None:
+    """The data as they were trained on, of which only what was held out may be scored; None for other data."""
+    if predictor.data is not None and absolute(spec) == absolute(predictor.data):
+        return load_data(spec, **options)
+    if predictor.treatment is None or not predictor.treatment.digest:
+        return None
+    try:
+        data = load_data(spec, **options)
+    except InputError:  # they cannot be trained on, so the model was not
+        return None
+    return data if data.digest == predictor.treatment.digest else None
+
+
+def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
+    """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
+    trained = treatment.augment if treatment is not None and takes_pictures(spec) else None
+    if crop is None:
+        return trained
+    return (trained or Augment()).model_copy(update={"crop": crop})

@@ -13,9 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from pydantic import ConfigDict, Field
 
+from scansearch.data.augment import Augment
+from scansearch.data.treatment import Treatment
 from scansearch.directions import Layers
 from scansearch.errors import InputError
-from scansearch.files.strict import Counts, StrictModel, StringLists, load_json, validate
+from scansearch.files.strict import (
+    Counts,
+    Numbers,
+    StrictModel,
+    StringLists,
+    Strings,
+    load_json,
+    validate,
+)
 from scansearch.models.build import FAMILIES, build_model
 from scansearch.models.published import PUBLISHED
 from scansearch.records.weights import read_tensors
@@ -29,6 +39,10 @@ class _Images(StrictModel):
 
     input_size: Counts | None = Field(default=None, min_length=3, max_length=3)
     num_classes: int | None = Field(default=None, ge=0)
+    mean: Numbers | None = None
+    std: Numbers | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = Field(default=None, gt=0, le=1)
 
 
 class _Directions(StrictModel):
@@ -42,6 +56,7 @@ class _Config(StrictModel):
 
     architecture: str
     num_classes: int | None = Field(default=None, ge=0)
+    label_names: Strings = ()
     global_pool: str | None = None
     model_args: dict[str, Any] = Field(default_factory=dict)
     pretrained_cfg: _Images = _Images()
@@ -49,11 +64,11 @@ class _Config(StrictModel):
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model in evaluation mode, on the CPU, with the channels and (height, width) that its images had."""
+    """A model in evaluation mode, on the CPU, with the channels of its images and what is done to them."""
 
     model: nn.Module
     channels: int | None
-    image_size: tuple[int, int] | None
+    treatment: Treatment | None
 
 
 def load_hub_folder(folder: Path) -> HubModel:
@@ -85,8 +100,24 @@ def load_hub_folder(folder: Path) -> HubModel:
     except (RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"{source}: the weights do not fit config.json: {' '.join(lines[:3])}") from None
-    channels, size = (shape[0], (shape[1], shape[2])) if shape else (None, None)
-    return HubModel(model.eval(), channels, size)
+    return HubModel(model.eval(), shape[0] if shape else None, _treatment(config))
+
+
+def _treatment(config: _Config) -> Treatment | None:
+    images = config.pretrained_cfg
+    if images.input_size is None:
+        return None
+    augment = None
+    if images.crop_pct is not None and images.interpolation in ("bilinear", "bicubic"):
+        literal: Any = images.interpolation
+        augment = Augment(crop=images.crop_pct, interpolation=literal)
+    return Treatment(
+        image_size=(images.input_size[1], images.input_size[2]),
+        classes=config.label_names,
+        mean=images.mean,
+        std=images.std,
+        augment=augment,
+    )
 
 
 def _architecture(config: _Config, source: str) -> tuple[str, Layers, dict[str, Any]]:

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scansearch.data.treatment import Treatment, height_and_width
 from scansearch.errors import InputError, MissingExtra
+from scansearch.files.strict import parse_json
 from scansearch.records.lookup import BEST_WEIGHTS, look_up
 
 
@@ -21,6 +23,7 @@ class Predictor:
     Attributes:
         predict: images [batch, channels, height, width] on the device -> logits [batch, classes].
         channels, image_size: what it takes; None where that is free or not known.
+        treatment: what its images were in the training, and its classes, where the file tells.
         data: the specification that it was trained on, where the file tells.
         genotype: hash of its genotype, where the file tells.
     """
@@ -29,6 +32,7 @@ class Predictor:
     predict: Callable[[Tensor], Tensor]
     channels: int | None = None
     image_size: tuple[int, int] | None = None
+    treatment: Treatment | None = None
     data: str | None = None
     genotype: str | None = None
 
@@ -62,6 +66,7 @@ def _weight_file(path: Path, device: torch.device) -> Predictor:
         weights.model.to(device),
         channels=weights.model.in_chans,
         image_size=_pair(size),
+        treatment=weights.treatment,
         data=data if isinstance(data, str) else weights.genotype.provenance.data,
         genotype=weights.genotype.hash,
     )
@@ -77,11 +82,12 @@ def _hub_folder(path: Path, device: torch.device) -> Predictor:
     from scansearch.evaluation.hub_folder import load_hub_folder
 
     hub = load_hub_folder(path)
-    return Predictor(str(path), hub.model.to(device), hub.channels, hub.image_size)
+    size = height_and_width(hub.treatment.image_size) if hub.treatment is not None else None
+    return Predictor(str(path), hub.model.to(device), hub.channels, size, hub.treatment)
 
 
 def _exported_program(path: Path, device: torch.device) -> Predictor:
-    from scansearch.exporting.read_program import load_program
+    from scansearch.exporting.read_program import load_program, read_treatment
 
     program = load_program(path)
     inputs = [
@@ -94,7 +100,7 @@ def _exported_program(path: Path, device: torch.device) -> Predictor:
     (placeholder,) = inputs
     channels, size = _shape(placeholder.meta["val"].shape)
     module = program.module().to(device)
-    return Predictor(str(path), _failing_in_one_line(path, module), channels, size)
+    return Predictor(str(path), _failing_in_one_line(path, module), channels, size, read_treatment(path))
 
 
 def _failing_in_one_line(path: Path, predict: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
@@ -134,7 +140,11 @@ def _onnx(path: Path, device: torch.device) -> Predictor:
         return torch.from_numpy(logits).to(device)
 
     channels, size = _shape(images.shape)
-    return Predictor(str(path), _failing_in_one_line(path, predict), channels, size)
+    described = session.get_modelmeta().custom_metadata_map.get("treatment")
+    treatment = None
+    if described is not None:
+        treatment = parse_json(described, Treatment, source=f"{path}: treatment")
+    return Predictor(str(path), _failing_in_one_line(path, predict), channels, size, treatment)
 
 
 def _shape(shape: Any) -> tuple[int | None, tuple[int, int] | None]:

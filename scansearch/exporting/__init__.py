@@ -45,7 +45,7 @@ def export(
     seed: int = 0,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    img_size: int | None = None,
+    img_size: int | tuple[int, int] | None = None,
     name: str | None = None,
 ) -> Exported:
     """Write a model in another form, and check that it computes the same: what ``scansearch export`` does.

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.archives import check_archive, read_archive, write_archive
+from scansearch.files.strict import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -40,13 +42,15 @@ _NAME = re.compile(
     r"data/weights/weight_\d+|data/weights/model_weights_config\.json|data/constants/tensor_\d+"
     r"|data/constants/model_constants_config\.json|models/model\.json|data/sample_inputs/model\.pt"
     r"|archive_format|archive_version|byteorder|\.data/(version|serialization_id|alignment)|\.format_version"
-    r"|\.storage_alignment"
+    r"|\.storage_alignment|extra/treatment\.json"
 )
 # torch writes names into Python code that it then runs, and evaluates other texts: only these forms pass.
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]*")
 _NAMES = frozenset(["name", "as_name", "as_sym_int", "forward_arg_names"])
 _SPECIFICATIONS = frozenset(["in_spec", "out_spec"])
+TREATMENT = "treatment.json"
+_EXTRA = "/extra/" + TREATMENT
 _LARGEST_JSON = 2**25
 _LARGEST_VALUE = 2**31
 _FORBIDDEN = {"as_graph", "as_graphs", "as_operator", "as_custom_obj", "as_complex"}
@@ -70,6 +74,7 @@ def load_program(path: str | Path) -> torch.export.ExportedProgram:
     if unexpected or len(tops) > 1:
         odd = unexpected[0].partition("/")[2] if unexpected else max(tops)
         raise InputError(f"{path}: holds {odd[:60]!r}, which no program of scansearch has")
+    entries = {name: content for name, content in entries.items() if not name.endswith(_EXTRA)}
     try:
         # torch reads archives with a reader of its own: it gets a new one of what was checked, never the file.
         checked = {name: _checked(name, content, entries, source) for name, content in entries.items()}
@@ -80,6 +85,21 @@ def load_program(path: str | Path) -> torch.export.ExportedProgram:
         raise
     except Exception as error:  # whatever a damaged file makes torch raise
         raise InputError(f"{path}: not a program of scansearch ({_first_line(error)})") from None
+
+
+def read_treatment(path: str | Path) -> Treatment | None:
+    """What a ``.pt2`` file says of its images and classes; None where it says nothing.
+
+    Raises:
+        InputError: no archive, or a damaged entry.
+    """
+    source = str(path)
+    for name, content in read_archive(Path(path), source).items():
+        if name.endswith(_EXTRA):
+            if len(content) > _LARGEST_JSON:
+                raise InputError(f"{source}: {name[:60]!r} is larger than {_LARGEST_JSON} bytes")
+            return parse_json(content.decode(errors="replace"), Treatment, source=f"{source}: treatment")
+    return None
 
 
 def _checked(name: str, content: bytes, entries: Mapping[str, bytes], source: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from scansearch.data.specifications import without_folders
+from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import Kind, Named, look_up
@@ -30,6 +31,7 @@ class Source:
         name: what the export is called where it needs a name.
         arguments: arguments of the model's class beyond the genotype's own, with num_classes, in_chans, img_size.
         notes: where the weights come from, as the weight file tells.
+        treatment: what the images of these weights are, and their classes, where the weight file tells.
         weights: the file that the weights were read from, None for fresh ones.
         seed: of fresh weights, and of the random images of the check.
     """
@@ -41,6 +43,7 @@ class Source:
     notes: dict[str, Any] = field(default_factory=dict)
     weights: Path | None = None
     seed: int = 0
+    treatment: Treatment | None = None
 
     @property
     def all_arguments(self) -> dict[str, Any]:
@@ -83,11 +86,11 @@ class SourceOptions:
     seed: int = 0
     num_classes: int | None = None
     in_chans: int | None = None
-    img_size: int | None = None
+    img_size: int | tuple[int, int] | None = None
     name: str | None = None
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """Those of the model's sizes that are set."""
         sizes = {"num_classes": self.num_classes, "in_chans": self.in_chans, "img_size": self.img_size}
         return {key: value for key, value in sizes.items() if value is not None}
@@ -134,7 +137,8 @@ def _load(subject: str | Path, options: SourceOptions) -> Source:
         return Source(options.name or _name(named, genotype), genotype, model, arguments, seed=options.seed)
     weights = _read_weights(file, None if named.kind == "weights" else named.genotype(), options.sizes)
     for key, value in options.sizes.items():
-        if weights.arguments.get(key) != value:
+        own = weights.arguments.get(key)
+        if _sides(own) != _sides(value) if key == "img_size" else own != value:
             raise InputError(f"{file}: the weights are for {key} {weights.arguments.get(key)}, not {value}")
     _refuse_supernet(weights.genotype)
     return Source(
@@ -145,10 +149,11 @@ def _load(subject: str | Path, options: SourceOptions) -> Source:
         weights.notes,
         file,
         options.seed,
+        weights.treatment,
     )
 
 
-def _read_weights(file: Path, genotype: Genotype | None, sizes: dict[str, int]) -> Weights:
+def _read_weights(file: Path, genotype: Genotype | None, sizes: dict[str, Any]) -> Weights:
     """The weight file, checked against ``genotype``; a plain checkpoint takes all but its tensors from there."""
     if genotype is None or (file.suffix == ".safetensors" and has_genotype(file)):
         weights = load_weights(file)
@@ -183,3 +188,7 @@ def _name(named: Named, genotype: Genotype) -> str:
         return named.name
     parts = [genotype.space or genotype.family, genotype.variant or "", genotype.hash]
     return "_".join(part for part in parts if part).replace("-", "_")
+
+
+def _sides(size: Any) -> Any:
+    return (size, size) if isinstance(size, int) else size

@@ -117,14 +117,22 @@ def load_json(path: Path, model: type[Model]) -> Model:
     Raises:
         InputError: one line naming file, key and what is allowed.
     """
-    text = read_text(path)
+    return parse_json(read_text(path), model, source=str(path))
+
+
+def parse_json(text: str, model: type[Model], *, source: str) -> Model:
+    """The JSON ``text`` as a validated ``model``.
+
+    Raises:
+        InputError: one line naming ``source``, key and what is allowed.
+    """
     try:
         data = json.loads(text, object_pairs_hook=_distinct_keys)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({_one_line(error)})") from None
+        raise InputError(f"{source}: not valid JSON ({_one_line(error)})") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path}: not one of ours: expected keys and values, found {type(data).__name__}")
-    return validate(data, model, source=str(path))
+        raise InputError(f"{source}: not one of ours: expected keys and values, found {type(data).__name__}")
+    return validate(data, model, source=source)
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -41,13 +41,16 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
     if classes <= 30:
         axes.set_xticks(range(classes), evaluation.classes, rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(classes), evaluation.classes, fontsize=8)
+        for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+            label.set_parse_math(False)  # a class may be called $5
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = f"{int(counts[row, column])}"
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    axes.set_title(f"{evaluation.data} {evaluation.split}: {evaluation.top1:.2f} % right", fontsize=10)
+    title = f"{evaluation.data} {evaluation.split}: {evaluation.top1:.2f} % right"
+    axes.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
     return figure
 
@@ -68,4 +71,21 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]], *, cost: str = "flops")
     axes.set_ylabel("test accuracy (%)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, frameon=False, loc="best")
+    return figure
+
+
+def samples_figure(images: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
+    """Training images as a model sees them, each under its class; images [height, width, channels] in 0..1.
+
+    Of other numbers of channels than 1 and 3, the first is drawn.
+    """
+    columns = min(8, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.1 * columns, 1.3 * rows), layout="constrained")
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, image, name in zip(figure.axes, images, names, strict=False):
+        shown = image if image.shape[2] in (1, 3) else image[..., :1]
+        axes.imshow(shown.squeeze(2) if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(name if len(name) <= 14 else name[:13] + "…", fontsize=7, parse_math=False)
     return figure

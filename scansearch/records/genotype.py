@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from scansearch.data.treatment import height_and_width
 from scansearch.directions import Layers, check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
@@ -133,12 +134,17 @@ class Genotype(StrictModel):
                     f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(allowed)})"
                 )
             ordered.append(tuple(direction for direction in allowed if direction in chosen))
+        model = space.model_arguments(name, "derived")
+        treatment = None if provenance is None else provenance.treatment
+        if treatment is not None and treatment.image_size != height_and_width(model["img_size"]):
+            height, width = treatment.image_size
+            model["img_size"] = height if height == width else (height, width)
         return cls(
             family=space.family,
             space=space.name,
             variant=name,
             layers=tuple(ordered),
-            model=space.model_arguments(name, "derived"),
+            model=model,
             provenance=provenance or Provenance(),
             certificate=certificate,
         )

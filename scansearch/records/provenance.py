@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scansearch.data.treatment import Treatment
 from scansearch.files.strict import Integers, StrictModel, Strings
 
 
@@ -11,6 +12,7 @@ class Provenance(StrictModel):
     strategy: str | None = None
     selection: str | None = None
     data: str | None = None
+    treatment: Treatment | None = None
     seeds: Integers = ()
     epochs: int | None = None
     runs: Strings = ()

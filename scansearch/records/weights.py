@@ -1,8 +1,8 @@
 """Weight files: a safetensors file that holds a model's weights and, in its header, all that builds the model.
 
 Header entries: ``genotype`` (the genotype's YAML), ``arguments`` (JSON: further arguments of the model's class,
-such as num_classes, in_chans and img_size), ``notes`` (JSON: where the weights come from) and ``sha256``, the digest of
-all that: files of earlier versions have none.
+such as num_classes, in_chans and img_size), ``notes`` (JSON: where the weights come from, and ``treatment``, what their
+images are) and ``sha256``, the digest of all that: files of earlier versions have neither treatment nor digest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_bytes
 from scansearch.files.strict import parse_yaml, validate
@@ -37,15 +38,17 @@ class Weights:
     genotype: Genotype
     arguments: dict[str, Any]
     notes: dict[str, Any]
+    treatment: Treatment | None = None
 
 
 @dataclass(frozen=True)
 class WeightHeader:
-    """The header of a weight file: the genotype, further arguments of the model's class, and notes."""
+    """The header of a weight file: the genotype, further arguments of the model's class, notes, and the treatment."""
 
     genotype: Genotype
     arguments: dict[str, Any]
     notes: dict[str, Any]
+    treatment: Treatment | None = None
 
 
 def save_weights(
@@ -54,16 +57,18 @@ def save_weights(
     genotype: Genotype,
     arguments: Mapping[str, Any],
     notes: Mapping[str, Any],
+    treatment: Treatment | None = None,
 ) -> None:
     """Write the weights of ``model``, which is ``genotype.build(**arguments)``, atomically."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    described = {} if treatment is None else {"treatment": treatment.model_dump(mode="json")}
     header = {
         "format": "pt",
         "genotype": genotype.to_yaml(),
         "arguments": json.dumps(dict(arguments)),
-        "notes": json.dumps(dict(notes)),
+        "notes": json.dumps(dict(notes) | described),
     }
     write_bytes(path, save(tensors, metadata=header | {_DIGEST: _digest(header, tensors)}))
 
@@ -88,7 +93,7 @@ def load_weights(path: str | Path) -> Weights:
     except (RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"{path}: the weights do not fit the genotype: {' '.join(lines[:3])}") from None
-    return Weights(model.eval(), genotype, arguments, header.notes)
+    return Weights(model.eval(), genotype, arguments, header.notes, header.treatment)
 
 
 def read_header(path: str | Path) -> WeightHeader:
@@ -118,7 +123,24 @@ def _header(path: Path, entries: Mapping[str, str]) -> WeightHeader:
         _mapping(entries.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
     )
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
-    return WeightHeader(genotype, tuples, notes)
+    return WeightHeader(genotype, tuples, *_treatment(notes, tuples, genotype, f"{path}: notes"))
+
+
+def _treatment(
+    notes: dict[str, Any], arguments: Mapping[str, Any], genotype: Genotype, source: str
+) -> tuple[dict[str, Any], Treatment | None]:
+    """``notes`` without what they say of images and classes, and that as one value."""
+    rest = {
+        name: value for name, value in notes.items() if name not in ("treatment", "classes", "mean", "std")
+    }
+    if "treatment" in notes:
+        return rest, validate(notes["treatment"], Treatment, source=f"{source}: treatment")
+    size = arguments.get("img_size", genotype.model.get("img_size"))
+    if "classes" not in notes or size is None:
+        return notes, None
+    size = [size, size] if isinstance(size, int) else size
+    earlier = {"image_size": size, **{name: notes.get(name) for name in ("classes", "mean", "std")}}
+    return rest, validate(earlier, Treatment, source=source)
 
 
 def _entries(path: Path) -> dict[str, str]:

@@ -7,8 +7,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
+
 from scansearch import engine
 from scansearch.costing.memory import check_memory, forecast
+from scansearch.data import training_batches
+from scansearch.files.atomic import write_figure
 from scansearch.files.strict import dump_yaml
 from scansearch.runs.environment import environment
 from scansearch.runs.fingerprint import (
@@ -20,6 +24,9 @@ from scansearch.runs.fingerprint import (
 )
 from scansearch.runs.folder import Run
 from scansearch.runs.recorder import Observer, Recorder, Warned
+from scansearch.text import printable
+
+_SAMPLES = 16
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -80,8 +87,24 @@ class RunJob:
             settings = dump_yaml(self._settings())
             records = self.records() | {NAME: self._fingerprint().to_json()}
             Run.create(folder, settings, self._surroundings(), records)
+            self._draw_samples(folder)
         self.accelerator.wait_for_everyone()
         self.run = Run(folder)
+
+    def _draw_samples(self, folder: Path) -> None:
+        """The first training images, as the model will see them: what augmentation does is seen at once."""
+        from scansearch.plots.training import samples_figure
+
+        split, treatment = self.data.train, self.data.treatment
+        seed = self._task.config.seed
+        batch = next(training_batches(split, min(_SAMPLES, split.count), seed=seed, epoch=0))
+        mean, std = (
+            torch.tensor(values or (default,))[:, None, None]
+            for values, default in ((treatment.mean, 0.0), (treatment.std, 1.0))
+        )
+        images = (batch[0] * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+        names = [printable(self.data.classes[int(label)]) for label in batch[1]]
+        write_figure(folder / "plots" / "samples.png", samples_figure(list(images), names))
 
     def reopen(self, run: Run) -> None:
         """Go on in the folder of ``run``.

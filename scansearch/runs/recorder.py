@@ -32,6 +32,7 @@ class Started:
         parameters: of the model that learns.
         needs: what a step will cost, in words; may be empty.
         images: number of training, validation and test images.
+        treatment: the classes, and what becomes of an image, in words.
         notes: how the data were read, one line each.
     """
 
@@ -43,6 +44,7 @@ class Started:
     parameters: int
     needs: str
     images: tuple[int, int, int]
+    treatment: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -112,6 +114,7 @@ class Recorder:
                 self.parameters,
                 self.needs,
                 images,
+                f"{len(data.classes)} classes, {data.treatment.describe()}",
                 data.notes,
             )
         )

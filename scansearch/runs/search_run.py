@@ -195,6 +195,8 @@ class SearchJob(RunJob):
             self.run.metrics("epoch"),
             supernet=validation,
             subnetwork=self.task.score_validation(self.task.supernet.subnetwork(genotype.layers)),
+            learned_epochs=self.config.epochs - self.config.alphas.warmup_epochs,
+            mirrors=self.data.augment is not None and self.data.augment.mirrors,
         )
         for warning in diagnosis.warnings:
             self.observe(Warned(warning))
@@ -226,11 +228,6 @@ class SearchJob(RunJob):
         from scansearch.plots.search import preferences_figure, trajectories_figure
 
         folder = self.run.folder
-        write_figure(
-            folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
-        )
-        moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
-        write_figure(folder / "plots" / "trajectories.png", moved)
         record = {
             "schema": 1,
             "kind": "search",
@@ -241,4 +238,10 @@ class SearchJob(RunJob):
         }
         write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         write_text(folder / "summary.md", summary_markdown(result, self.config))
-        result.genotype.save(folder / "genotype.yaml")  # last: with it the run counts as finished
+        result.genotype.save(folder / "genotype.yaml")  # with it the run counts as finished
+        # Drawn last: whatever a picture meets, the result is kept.
+        write_figure(
+            folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
+        )
+        moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
+        write_figure(folder / "plots" / "trajectories.png", moved)

@@ -176,15 +176,14 @@ class TrainJob(RunJob):
         arguments = self.task.arguments | {"img_size": list(self.data.image_size)}
         notes = {
             "data": self.config.data,
-            "classes": list(self.data.classes),
-            "mean": self.data.mean,
-            "std": self.data.deviation,
             "epoch": event.epoch,
             "validation_accuracy": event.metrics["validation_accuracy"],
             "seed": self.config.seed,
             "scansearch": __version__,
         }
-        save_weights(self.best_file, self.task.scored_model, self.genotype, arguments, notes)
+        save_weights(
+            self.best_file, self.task.scored_model, self.genotype, arguments, notes, self.data.treatment
+        )
 
     def _evaluate(self, split: Any) -> Evaluation:
         return evaluate_model(
@@ -213,8 +212,9 @@ class TrainJob(RunJob):
             "validation": json.loads(result.validation.to_json()),
             "test": json.loads(result.test.to_json()),
         }
+        write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
+        write_text(folder / "summary.md", training_markdown(result))
+        # Drawn last: whatever a picture meets, the result is kept.
         curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
         write_figure(folder / "plots" / "training.png", curves)
         write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
-        write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
-        write_text(folder / "summary.md", training_markdown(result))

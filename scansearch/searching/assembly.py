@@ -15,7 +15,9 @@ from scansearch.searching.task import SearchTask
 
 
 def assemble_search(config: SearchConfig, space: SearchSpace, images: ImageData | None = None) -> SearchTask:
-    """The task that ``config`` describes, at its first step; ``images`` take the place of ``config.data``.
+    """The task that ``config`` describes, at its first step; its own ``config`` names the augmentation.
+
+    ``images`` take the place of ``config.data``.
 
     Raises:
         InputError: the configuration does not fit the space, the data or this machine.
@@ -39,8 +41,9 @@ def assemble_search(config: SearchConfig, space: SearchSpace, images: ImageData 
     costs = space_costs(
         space,
         config.variant,
-        image_size=config.image_size if images is None else data.image_size[0],
+        image_size=data.image_size,
         num_classes=len(data.classes),
         in_chans=data.channels,
     )
+    config = config.model_copy(update={"augment": data.augment})
     return SearchTask(config, space, data, accelerator, costs=costs)

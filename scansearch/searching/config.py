@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from scansearch.data.augment import Augment
+from scansearch.data.augment import AugmentChoice
 from scansearch.data.specifications import MOST_WORKERS
+from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import StrictModel, validate
 from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
 
@@ -61,16 +62,17 @@ class SearchConfig(StrictModel):
     """What one search does. ``strategy`` names a triple; the three axes may be set one by one.
 
     ``k`` is the number of directions per layer, both of the derived genotype and of the gates that are
-    active at once in the sampled relaxations. ``augment`` None is the data set's own way; pictures that cannot be
-    read are skipped, up to ``max_broken``. ``channels`` of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or
-    what the data set has.
+    active at once in the sampled relaxations. ``image_size`` is a side or (height, width). ``augment`` is an Augment
+    or a preset's name (none, light, imagenet); None is ``light``, or the data set's own way. ``channels`` of a picture:
+    1 (grey), 3, or 4 (with opacity); None is 3, or what the data set has. Pictures that cannot be read are skipped, up
+    to ``max_broken``.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     space: str
     variant: str | None = None
     data: str = "digits"
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: ImageSize | None = None
     channels: Literal[1, 3, 4] | None = None
     k: int = Field(default=4, ge=1)
     strategy: str = "localmamba"
@@ -89,7 +91,7 @@ class SearchConfig(StrictModel):
     device: str = "auto"
     mixed_precision: Literal["no", "bf16"] = "no"
     workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
-    augment: Augment | None = None
+    augment: AugmentChoice | None = None
     max_broken: int = Field(default=100, ge=0)
     checkpoint_minutes: float = Field(default=5.0, gt=0)
 

@@ -47,6 +47,8 @@ def diagnose(
     *,
     supernet: Mapping[str, float],
     subnetwork: Mapping[str, float],
+    learned_epochs: int | None = None,
+    mirrors: bool = False,
 ) -> Diagnosis:
     """Look a finished search over.
 
@@ -54,6 +56,8 @@ def diagnose(
         epochs: the ``epoch`` records of its metrics, with ``probabilities`` [layers, candidates].
         supernet, subnetwork: ``loss`` and ``accuracy`` on the validation split, of the supernet with its expected
             gates and of the sub-network with inherited weights that has the genotype's directions.
+        learned_epochs: epochs in which the alphas were free to learn; None where it is not known.
+        mirrors: whether training images were mirrored at times.
     """
     layers, warnings = [], []
     for index, names in enumerate(genotype.layers):
@@ -80,6 +84,16 @@ def diagnose(
     if preferences.selection == "magnitude" and len(epochs) < _RECENT_EPOCHS:
         warnings.append(
             f"too few epochs to tell the margins from noise ({len(epochs)}; at least {_RECENT_EPOCHS} are needed)"
+        )
+        if learned_epochs is not None and learned_epochs < 1:
+            warnings.append(
+                "the alphas never learned: they are frozen for the first alphas.warmup_epochs epochs, and there were "
+                "no more: this genotype is chance"
+            )
+    if mirrors:
+        warnings.append(
+            "training images were mirrored at times (augment.flip), after which a direction and its mirror image see "
+            "the same: their preferences cannot be told apart by which way things face"
         )
     gaps = {name: supernet[name] - subnetwork[name] for name in ("loss", "accuracy")}
     if gaps["accuracy"] > 20:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from scansearch import engine
 from scansearch.data import ImageData, load_data
 from scansearch.data.arrays import fitting
+from scansearch.data.decoding import CHANNELS
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
 from scansearch.training.config import TrainConfig
@@ -29,24 +28,42 @@ def assemble_training(config: TrainConfig, genotype: Genotype, images: ImageData
 def with_data(
     config: TrainConfig, genotype: Genotype, images: ImageData | None = None
 ) -> tuple[TrainConfig, ImageData]:
-    """``config`` with the data and image size that it left open filled in, and the data.
+    """``config`` with the data, image size and augmentation that it left open filled in, and the data.
 
     Raises:
         InputError: the data cannot be used.
     """
-    options: dict[str, Any] = {
-        "augment": config.augment,
-        "channels": config.channels,
-        "max_broken": config.max_broken,
-    }
+    spec = config.data or genotype.provenance.data
     if images is not None:
-        spec, data = images.spec, fitting(images, image_size=config.image_size, **options)
+        spec = images.spec
+        data = fitting(
+            images,
+            image_size=config.image_size,
+            augment=config.augment,
+            channels=config.channels,
+            max_broken=config.max_broken,
+        )
     else:
-        named = config.data or genotype.provenance.data
-        if named is None:
+        if spec is None:
             raise InputError("the genotype does not say what it was searched on: give --data")
-        size = config.image_size or genotype.model.get("img_size", 224)
-        spec, data = named, load_data(named, image_size=size, **options)
+        data = _load(spec, config, genotype)
     height, width = data.image_size
-    side = height if height == width else config.image_size
-    return config.model_copy(update={"data": spec, "image_size": side}), data
+    update = {
+        "data": spec,
+        "image_size": height if height == width else (height, width),
+        "augment": data.augment,
+    }
+    return config.model_copy(update=update), data
+
+
+def _load(spec: str, config: TrainConfig, genotype: Genotype) -> ImageData:
+    """The data ``spec``; what ``config`` leaves open is as in the search, where that was on the same data."""
+    searched = genotype.provenance.treatment
+    size = config.image_size or (searched.image_size if searched else genotype.model.get("img_size", 224))
+    augment = config.augment
+    channels: int | None = config.channels
+    if searched is not None and spec == genotype.provenance.data:
+        augment = searched.augment if augment is None else augment
+        known = len(searched.mean or ())
+        channels = known if channels is None and known in CHANNELS else channels
+    return load_data(spec, image_size=size, augment=augment, max_broken=config.max_broken, channels=channels)

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from scansearch.data.augment import Augment
+from scansearch.data.augment import AugmentChoice, expand_preset
 from scansearch.data.specifications import MOST_WORKERS
+from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
 
 
@@ -80,11 +81,13 @@ class TrainConfig(StrictModel):
     Attributes:
         model: a genotype file, a run folder that holds one, or a registered model such as ``localvim_tiny``.
         data: a data specification; None for the data that the genotype was searched on.
-        image_size: side in pixels; None for the model's own.
-        channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or what the data set has.
+        image_size: side, or (height, width), in pixels; None for that of the search, or the model's own.
+        channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for that of a search on the same data,
+            else 3, or what the data set has.
         model_options: further arguments of the model's class, for example ``{embed_dim: 64}``.
         drop_path: rate of the last layer, rising from 0 in the first; None for the genotype's own.
-        augment: see :class:`scansearch.data.augment.Augment`; None for the data set's own way.
+        augment: see :class:`scansearch.data.augment.Augment`, or a preset's name (none, light, imagenet); None for
+            that of a search on the same data, else ``light`` for pictures and the data set's own way for others.
         accumulate: micro-batches per step.
         max_broken: images that cannot be read are skipped, up to this many.
     """
@@ -93,7 +96,7 @@ class TrainConfig(StrictModel):
     model: str
     model_options: dict[str, Any] = Field(default_factory=dict)
     data: str | None = None
-    image_size: int | None = Field(default=None, ge=1)
+    image_size: ImageSize | None = None
     channels: Literal[1, 3, 4] | None = None
     epochs: int = Field(default=25, ge=1)
     batch_size: int = Field(default=32, ge=1)
@@ -102,7 +105,7 @@ class TrainConfig(StrictModel):
     schedule: ScheduleOptions = ScheduleOptions()
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     drop_path: float | None = Field(default=None, ge=0, lt=1)
-    augment: Augment | None = None
+    augment: AugmentChoice | None = None
     mix: MixOptions = MixOptions()
     erase: EraseOptions = EraseOptions()
     ema: EmaOptions | None = None
@@ -159,4 +162,4 @@ def train_config(
     if recipe is not None:
         data, source = parse_yaml(read_text(Path(recipe)), source=str(recipe)), str(recipe)
     data |= {name: value for name, value in options.items() if value is not None}
-    return validate(apply_settings(data, settings or []), TrainConfig, source=source)
+    return validate(apply_settings(expand_preset(data), settings or []), TrainConfig, source=source)

@@ -186,16 +186,16 @@ def test_the_options_of_the_other_commands_are_these():
     }
     assert found == {
         "train": {
-            "model", "--data", "--config", "--epochs", "--batch-size", "--seed", "--out", "--device", "--set",
-            "--resume", "--quiet",
+            "model", "--data", "--image-size", "--augment", "--config", "--epochs", "--batch-size", "--seed", "--out",
+            "--device", "--set", "--resume", "--quiet",
         },
         "evaluate": {
-            "subject", "--data", "--split", "--img-size", "--crop", "--batch-size", "--device", "--mixed-precision",
+            "subject", "--data", "--split", "--image-size", "--crop", "--batch-size", "--device", "--mixed-precision",
             "--workers", "--out", "--json",
         },
         "compare": {"runs", "--out", "--latency", "--device", "--json"},
         "costs": {
-            "subject", "--img-size", "--num-classes", "--variant", "--latency", "--device", "--batch", "--fresh",
+            "subject", "--image-size", "--num-classes", "--variant", "--latency", "--device", "--batch", "--fresh",
             "--out", "--json",
         },
         "rank": {"run", "--samples", "--k", "--steps", "--trainings", "--seed", "--out", "--json"},
@@ -208,10 +208,10 @@ def test_the_options_of_the_other_commands_are_these():
             "--costs", "--require", "--forbid", "--pair-flips", "--pareto", "--measure", "--space", "--out",
         },
         "export": {
-            "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--in-chans", "--img-size",
+            "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--in-chans", "--image-size",
             "--name",
         },
-        "convert": {"checkpoint", "--model", "--out", "--key", "--img-size", "--back"},
+        "convert": {"checkpoint", "--model", "--out", "--key", "--image-size", "--back"},
         "spaces": {"--json"},
         "directions": {"--height", "--width", "--show", "--json"},
     }  # fmt: skip

@@ -207,7 +207,7 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
     from scansearch.records.genotype import Genotype
 
     Genotype(family="local_vim", layers=(("h", "w3"),) * 2, model={"embed_dim": 16}).save(tmp_path / "g.yaml")
-    code, shown = command(str(tmp_path / "g.yaml"), "--img-size", "64")
+    code, shown = command(str(tmp_path / "g.yaml"), "--image-size", "64")
     assert code == 0, shown
     assert "w3" in shown
     assert "64x64" in shown
@@ -219,7 +219,7 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
         (("nothing",), "'nothing' is unknown: costs takes a genotype file"),
         (("localvim_tiny", "--variant", "tiny"), "belongs to a search space"),
         (("vim8", "--variant", "huge"), "no variant"),
-        (("localvim_tiny", "--img-size", "-3"), "at least 1"),
+        (("localvim_tiny", "--image-size", "-3"), "at least 1"),
         (("vim8", "--latency", "--batch", "0"), "batch 0"),
     ],
 )

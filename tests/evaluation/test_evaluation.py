@@ -155,7 +155,7 @@ BAD = {
     "missing": (["/does/not/exist.safetensors"], "does not exist"),
     "unknown ending": (["FOLDER/x.bin"], "unknown ending"),
     "empty folder": (["FOLDER/empty"], "holds no genotype.yaml, best.safetensors"),
-    "size": (["FILE", "--img-size", "8by8"], "expected a side"),
+    "size": (["FILE", "--image-size", "8by8"], "expected a side"),
     "split": (["FILE", "--split", "train"], "allowed: validation, test"),
     "crop": (["FILE", "--crop", "2"], "crop must lie in"),
     "crop of digits": (["FILE", "--crop", "0.9"], "augmentation of its own"),

@@ -189,7 +189,7 @@ def test_the_command_converts_there_and_back(tmp_path: Path) -> None:
         model = timm.create_model("localvim_tiny", num_classes=2, img_size=64)
     released = to_released(model)
     torch.save({"state_dict": released}, tmp_path / "released.pth")
-    options = ("--model", "localvim_tiny", "--img-size", "64", "--out")
+    options = ("--model", "localvim_tiny", "--image-size", "64", "--out")
     ours = tmp_path / "ours.safetensors"
     code, shown = command(str(tmp_path / "released.pth"), *options, str(ours))
     assert (code, "localvim_tiny" in shown) == (0, True), shown

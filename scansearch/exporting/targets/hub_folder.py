@@ -33,7 +33,12 @@ def export(source: Source, out: Path) -> float:
         (staged / "config.json").write_text(json.dumps(config(source), indent=2) + "\n", encoding="utf-8")
         (staged / "README.md").write_text(model_card(source), encoding="utf-8")
         save_weights(
-            staged / "model.safetensors", source.model, source.genotype, source.arguments, source.notes
+            staged / "model.safetensors",
+            source.model,
+            source.genotype,
+            source.arguments,
+            source.notes,
+            source.treatment,
         )
         model = timm.create_model(f"local-dir:{staged}", pretrained=True).eval()
         difference = compare(source, lambda images: model(images).detach(), tolerance=1e-6)
@@ -47,14 +52,14 @@ def config(source: Source) -> dict[str, Any]:
     settings: dict[str, Any] = {
         **CONFIGURATION,
         "input_size": [model.in_chans, *source.image_size],
-        "interpolation": "bicubic",
-        "crop_pct": 1.0,
         "num_classes": model.num_classes,
+        **timm_settings(source),
     }
-    settings |= normalization(source)
+    classes = source.treatment.classes if source.treatment is not None else ()
     return {
         "architecture": source.genotype.family,
         "num_classes": model.num_classes,
+        **({"label_names": list(classes)} if classes else {}),
         "num_features": model.num_features,
         "global_pool": model.global_pool,
         "model_args": {
@@ -65,18 +70,23 @@ def config(source: Source) -> dict[str, Any]:
     }
 
 
-def normalization(source: Source) -> dict[str, list[float]]:
-    """What timm is to subtract and divide by: as in the training, where the weight file tells.
+def timm_settings(source: Source) -> dict[str, Any]:
+    """What timm is to do with a picture: as in the training, where the weight file tells.
 
     Else ImageNet's figures for three channels, and none for others: images must then come normalised.
     """
-    statistics = {key: source.notes.get(key) for key in ("mean", "std")}
-    channels = source.model.in_chans
-    if all(isinstance(value, list) and len(value) == channels for value in statistics.values()):
-        return {key: [float(number) for number in value or ()] for key, value in statistics.items()}
-    if channels == 3:
-        return {"mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD)}
-    return {"mean": [0.0] * channels, "std": [1.0] * channels}
+    channels, treatment = source.model.in_chans, source.treatment
+    mean = list(IMAGENET_DEFAULT_MEAN) if channels == 3 else [0.0] * channels
+    std = list(IMAGENET_DEFAULT_STD) if channels == 3 else [1.0] * channels
+    if treatment is not None and treatment.mean and treatment.std and len(treatment.mean) == channels:
+        mean, std = list(treatment.mean), list(treatment.std)
+    per_channel = {"mean": mean, "std": std}
+    if treatment is None:
+        return {"interpolation": "bicubic", "crop_pct": 1.0, **per_channel}
+    augment = treatment.augment
+    if augment is None:
+        return {"interpolation": "bilinear", "crop_pct": 1.0, **per_channel}
+    return {"interpolation": augment.resizing, "crop_pct": augment.crop, **per_channel}
 
 
 def figures(source: Source) -> dict[str, str]:
@@ -96,8 +106,11 @@ def figures(source: Source) -> dict[str, str]:
         if source.weights is not None
         else f"fresh, seed {source.seed}: not trained",
     }
+    if source.treatment is not None:
+        rows["trained with"] = source.treatment.describe()
+        rows["class names"] = _shown(source.treatment.classes)
     rows |= {str(key).replace("_", " "): _shown(value) for key, value in source.notes.items()}
-    provenance = source.genotype.provenance.model_dump(exclude_none=True)
+    provenance = source.genotype.provenance.model_dump(exclude_none=True, exclude={"treatment"})
     rows |= {f"search: {key}": _shown(value) for key, value in provenance.items() if value}
     certificate = source.genotype.certificate
     if certificate is not None:

@@ -47,6 +47,9 @@ def onnx_graph(source: Source) -> Any:
         _simplify(exported.model)
     graph = exported.model_proto
     _tidy(graph)
+    if source.treatment is not None:
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = "treatment", source.treatment.model_dump_json()
     return graph
 
 

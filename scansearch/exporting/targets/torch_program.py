@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from scansearch.exporting.check import compare, publish, staging
-from scansearch.exporting.read_program import load_program
+from scansearch.exporting.read_program import TREATMENT, load_program
 from scansearch.exporting.source import Source
 from scansearch.exporting.targets.standalone_file import plain_model
 
@@ -36,7 +36,10 @@ def export(source: Source, out: Path) -> float:
     program = trace(plain_model(source), source)
     with staging() as folder:
         staged = folder / "model.pt2"
-        torch.export.save(program, staged)
+        extra = {}
+        if source.treatment is not None:
+            extra[TREATMENT] = source.treatment.model_dump_json()
+        torch.export.save(program, staged, extra_files=extra)
         module = load_program(staged).module()
 
         def predict(images: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ def export(source: Source, out: Path) -> float:
     """Checked by building the model from nothing but the file."""
     with staging() as folder:
         staged = folder / "weights.safetensors"
-        save_weights(staged, source.model, source.genotype, source.arguments, source.notes)
+        save_weights(staged, source.model, source.genotype, source.arguments, source.notes, source.treatment)
         model = load_weights(staged).model
         difference = compare(source, lambda images: model(images).detach(), tolerance=1e-6)
         publish(staged, out)
