@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -160,7 +161,7 @@ def assemble(
     """
     parts, made = _for_scoring(parts) if scoring else _for_training(parts, classes, what)
     channels = channels or 3
-    decoder, kinds = _look_at(list(parts.values()), channels)
+    decoder, kinds, contents = _look_at(list(parts.values()), channels)
     augmented, plain = image_transforms(augment, size, channels)
     mean, deviation = image_statistics(channels)
     train, validation, test = (parts[part] for part in ("train", "validation", "test"))
@@ -174,7 +175,7 @@ def assemble(
         test=test.split(plain, decoder=decoder),
         mean=mean,
         deviation=deviation,
-        digest=_digest([train, validation, test]),
+        digest=_digest([train, validation, test], contents),
         notes=tuple(printable(note) for note in (*notes, *made, *kinds)),
     )
 
@@ -216,8 +217,9 @@ def _for_training(
     return given, notes
 
 
-def _look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str]]:
-    """How to decode the pictures of a data set, by some of them evenly chosen, and notes on what they are."""
+def _look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str], bytes]:
+    """How to decode the pictures of a data set, by some of them evenly chosen; what they are; and their digest."""
+    contents = hashlib.sha256()
     found: Counter[str] = Counter()
     values = []
     looked = 0
@@ -228,7 +230,10 @@ def _look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[st
         for index in range(0, len(pictures.keys), max(1, len(pictures.keys) // share)):
             looked += 1
             try:
-                with pictures.source.open(pictures.keys[index]) as file, open_picture(file) as picture:
+                with pictures.source.open(pictures.keys[index]) as file:
+                    content = file.read()
+                contents.update(hashlib.sha256(content).digest())
+                with open_picture(io.BytesIO(content)) as picture:
                     found[kind_of(picture)] += 1
                     value = wide_values(picture)
                     values += [] if value is None else [value]
@@ -246,11 +251,11 @@ def _look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[st
         for kind, meaning in meanings.items()
         if found[kind]
     ]
-    return Decoder(channels, scale), notes
+    return Decoder(channels, scale), notes, contents.digest()
 
 
-def _digest(splits: Sequence[Pictures]) -> str:
-    digest = hashlib.sha256()
+def _digest(splits: Sequence[Pictures], contents: bytes) -> str:
+    digest = hashlib.sha256(contents)
     for pictures in splits:
         for key, label in zip(pictures.keys, pictures.labels, strict=True):
             digest.update(f"{pictures.source.short_name(key)}\0{label}\n".encode(errors="surrogatepass"))

@@ -100,8 +100,8 @@ class ImageData:
         mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
             what they were divided by.
         augment: how pictures are cut and changed; None for data that have a way of their own.
-        digest: SHA-256 over names and labels of the images, split by split, in their order; empty for data that
-            come with a package.
+        digest: SHA-256 over names and labels of the images, split by split, in their order, and over the content of
+            up to 200 files; empty for data that come with a package.
         baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
         notes: what was read, what was passed over and why, one line each.
     """

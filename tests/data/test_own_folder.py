@@ -68,7 +68,7 @@ def test_what_was_read_and_passed_over_is_told_once(
 
 
 def test_other_pictures_are_scored_all(trained: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained / "pets", tmp_path / "more")
+    made_images(tmp_path / "more", ["cat", "dog", "eel"], 20, size=(11, 8))  # of the same names
     scored = evaluate(trained / "run", data=f"folder:{tmp_path / 'more'}", device="cpu")
     assert scored.images == 60
     assert [sum(row) for row in scored.confusion] == [20, 20, 20]
@@ -76,6 +76,8 @@ def test_other_pictures_are_scored_all(trained: Path, tmp_path: Path) -> None:
     # Of the pictures that it was trained on, only those that were held out.
     own = evaluate(trained / "run", data=str(trained / "pets"), device="cpu")
     assert own.images == 6
+    shutil.copytree(trained / "pets", tmp_path / "moved")
+    assert evaluate(trained / "run", data=f"folder:{tmp_path / 'moved'}", device="cpu").images == 6
 
 
 def test_a_folder_with_a_test_set_alone_is_scored(
