@@ -19,6 +19,8 @@ from scansearch._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from scansearch.analysis.benchmark import bench_table as bench_table
+    from scansearch.data.arrays import data_from_arrays as data_from_arrays
+    from scansearch.data.arrays import data_from_dataset as data_from_dataset
     from scansearch.derivation.derive import derive as derive
     from scansearch.derivation.derive import pareto_front as pareto_front
     from scansearch.directions import parse_direction as parse_direction
@@ -49,6 +51,8 @@ _HOMES = {
     "SearchSpace": "records.space",
     "TrainResult": "runs.train_result",
     "bench_table": "analysis.benchmark",
+    "data_from_arrays": "data.arrays",
+    "data_from_dataset": "data.arrays",
     "derive": "derivation.derive",
     "evaluate": "evaluation.evaluate",
     "evolve": "runs.evolve_run",

@@ -96,4 +96,5 @@ def _show(evaluation: Evaluation) -> None:
     ]
     if evaluation.skipped:
         lines.append(f"{evaluation.skipped} images could not be read and do not count")
+    lines += [f"data: {note}" for note in evaluation.notes]
     print_lines(lines)

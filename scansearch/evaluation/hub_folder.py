@@ -60,6 +60,7 @@ class _Config(StrictModel):
     global_pool: str | None = None
     model_args: dict[str, Any] = Field(default_factory=dict)
     pretrained_cfg: _Images = _Images()
+    images_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _treatment(config: _Config) -> Treatment | None:
         mean=images.mean,
         std=images.std,
         augment=augment,
+        digest=config.images_digest,
     )
 
 

@@ -33,6 +33,7 @@ class Started:
         needs: what a step will cost, in words; may be empty.
         images: number of training, validation and test images.
         treatment: the classes, and what becomes of an image, in words.
+        notes: how the data were read, one line each.
     """
 
     run: Run
@@ -44,6 +45,7 @@ class Started:
     needs: str
     images: tuple[int, int, int]
     treatment: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Recorder:
                 self.needs,
                 images,
                 f"{len(data.classes)} classes, {data.treatment.describe()}",
+                data.notes,
             )
         )
         with stop_signals() as received:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from scansearch import engine
 from scansearch._version import __version__
 from scansearch.costing.flops import FULL, full_flops
 from scansearch.costing.memory import describe
+from scansearch.data.specifications import absolute
 from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import load_yaml
@@ -32,11 +33,14 @@ from scansearch.training.assembly import assemble_training
 from scansearch.training.config import TrainConfig, train_config
 from scansearch.training.task import TrainTask
 
+if TYPE_CHECKING:
+    from scansearch.data import ImageData
+
 
 def train(
     model: Genotype | str | Path,
     *,
-    data: str | None = None,
+    data: str | ImageData | None = None,
     out: str | Path | None = None,
     recipe: str | Path | None = None,
     observe: Observer = ignore,
@@ -46,7 +50,8 @@ def train(
 
     Args:
         model: a genotype, the file of one, a run folder that holds one, or a registered model's name.
-        data: a data specification; None for the data that the genotype was searched on.
+        data: a data specification, or images that the program holds (:func:`scansearch.data_from_arrays`); None for
+            the data that the genotype was searched on.
         out: the run folder; by default a new one below ``runs/``.
         recipe: a YAML file with fields of TrainConfig, such as those in ``experiments/``.
         options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``.
@@ -56,8 +61,9 @@ def train(
     """
     genotype = model if isinstance(model, Genotype) else None
     name = f"genotype {genotype.hash}" if genotype is not None else str(model)
-    config = train_config(recipe, model=name, data=data, **options)
-    return run_training(config, genotype, out=out, observe=observe)
+    images = None if data is None or isinstance(data, str) else data
+    config = train_config(recipe, model=name, data=data if images is None else images.spec, **options)
+    return run_training(config, genotype, out=out, observe=observe, images=images)
 
 
 def run_training(
@@ -66,15 +72,24 @@ def run_training(
     *,
     out: str | Path | None = None,
     observe: Observer = ignore,
+    images: ImageData | None = None,
 ) -> TrainResult:
-    """:func:`train` with a whole configuration; ``genotype`` takes precedence over ``config.model``."""
-    return TrainJob.start(config, genotype or find_genotype(config.model), out, observe).finish()
+    """:func:`train` with a whole configuration.
+
+    ``genotype`` takes precedence over ``config.model``, and ``images`` over ``config.data``.
+    """
+    return TrainJob.start(config, genotype or find_genotype(config.model), out, observe, images).finish()
 
 
-def resume_training(folder: str | Path, *, observe: Observer = ignore) -> TrainResult:
-    """Continue an interrupted training from its last intact checkpoint, or score a finished one again."""
+def resume_training(
+    folder: str | Path, *, observe: Observer = ignore, data: ImageData | None = None
+) -> TrainResult:
+    """Continue an interrupted training from its last intact checkpoint, or score a finished one again.
+
+    ``data``: the images, where the training was given such and not a specification.
+    """
     expect_training(folder, command="train --resume")
-    return TrainJob.resume(Run.open(folder), observe).finish()
+    return TrainJob.resume(Run.open(folder), observe, data).finish()
 
 
 class TrainJob(RunJob):
@@ -88,20 +103,27 @@ class TrainJob(RunJob):
 
     @classmethod
     def start(
-        cls, config: TrainConfig, genotype: Genotype, out: str | Path | None, observe: Observer
+        cls,
+        config: TrainConfig,
+        genotype: Genotype,
+        out: str | Path | None,
+        observe: Observer,
+        images: ImageData | None = None,
     ) -> TrainJob:
         """A new training in a new folder: ``out``, or one below ``runs/``."""
-        job = cls(assemble_training(config, genotype), observe)
+        if config.data is not None:
+            config = config.model_copy(update={"data": absolute(config.data)})
+        job = cls(assemble_training(config, genotype, images), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
         folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
         job.create(folder)
         return job
 
     @classmethod
-    def resume(cls, run: Run, observe: Observer) -> TrainJob:
+    def resume(cls, run: Run, observe: Observer, images: ImageData | None = None) -> TrainJob:
         """The training in the folder of ``run``."""
         config = load_yaml(run.folder / "config.yaml", TrainConfig)
-        job = cls(assemble_training(config, run.genotype), observe)
+        job = cls(assemble_training(config, run.genotype, images), observe)
         job.reopen(run)
         return job
 

@@ -56,10 +56,12 @@ def config(source: Source) -> dict[str, Any]:
         **timm_settings(source),
     }
     classes = source.treatment.classes if source.treatment is not None else ()
+    digest = source.treatment.digest if source.treatment is not None else ""
     return {
         "architecture": source.genotype.family,
         "num_classes": model.num_classes,
         **({"label_names": list(classes)} if classes else {}),
+        **({"images_digest": digest} if digest else {}),
         "num_features": model.num_features,
         "global_pool": model.global_pool,
         "model_args": {
