@@ -19,7 +19,7 @@ from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import dump_yaml, load_yaml
 from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
-from scansearch.records.lookup import expect_search
+from scansearch.records.lookup import expect_kind, expect_search
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace, load_space
 from scansearch.runs.folder import Run, default_folder
@@ -66,6 +66,8 @@ def search(
     name = space.name if isinstance(space, SearchSpace) else str(space)
     images = None if isinstance(data, str) else data
     config = search_config(space=name, data=data if images is None else images.spec, **options)
+    if not isinstance(space, SearchSpace):
+        expect_kind(space, ("space",), command="search")
     value = space if isinstance(space, SearchSpace) else load_space(space)
     return SearchJob.start(config, value, out, ignore, images).only_search()
 
@@ -78,6 +80,7 @@ def run_search(
     Raises:
         InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
     """
+    expect_kind(config.space, ("space",), command="run")
     return SearchJob.start(config, load_space(config.space), out, observe).finish()
 
 

@@ -257,7 +257,7 @@ def test_the_options_of_run_are_these(capsys):
     options = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}
     assert options == {
         "--space", "--k", "--variant", "--data", "--epochs", "--batch-size", "--seed", "--out", "--device",
-        "--strategy", "--set", "--resume", "--quiet", "--config",
+        "--strategy", "--set", "--resume", "--quiet", "--config", "--image-size", "--augment",
     }  # fmt: skip
 
 
