@@ -6,6 +6,7 @@
     model    = genotype.build(num_classes=10, img_size=28, in_chans=1)
     trained  = scansearch.train(genotype, data="digits")              # .test.top1, .run.folder
     score    = scansearch.evaluate(trained.run.folder, data="digits")
+    loaded   = scansearch.load(trained.run.folder)                    # .model .transform .classes
 
 Importing this package loads neither torch nor timm; they are loaded on first use.
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from scansearch.directions import register_direction as register_direction
     from scansearch.evaluation.evaluate import Evaluation as Evaluation
     from scansearch.evaluation.evaluate import evaluate as evaluate
+    from scansearch.evaluation.loading import LoadedModel as LoadedModel
+    from scansearch.evaluation.loading import load as load
     from scansearch.exporting import export as export
     from scansearch.records.costs import Costs as Costs
     from scansearch.records.genotype import Genotype as Genotype
@@ -45,6 +48,7 @@ _HOMES = {
     "Costs": "records.costs",
     "Evaluation": "evaluation.evaluate",
     "Genotype": "records.genotype",
+    "LoadedModel": "evaluation.loading",
     "Preferences": "records.preferences",
     "Run": "runs.folder",
     "SearchResult": "runs.search_result",
@@ -57,6 +61,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "evolve": "runs.evolve_run",
     "export": "exporting",
+    "load": "evaluation.loading",
     "load_space": "records.space",
     "pareto_front": "derivation.derive",
     "parse_direction": "directions",

@@ -161,7 +161,7 @@ def assemble(
     """
     parts, made = _for_scoring(parts) if scoring else _for_training(parts, classes, what)
     channels = channels or 3
-    decoder, kinds, contents = _look_at(list(parts.values()), channels)
+    decoder, kinds, contents = look_at(list(parts.values()), channels)
     augmented, plain = image_transforms(augment, size, channels)
     mean, deviation = image_statistics(channels)
     train, validation, test = (parts[part] for part in ("train", "validation", "test"))
@@ -217,7 +217,7 @@ def _for_training(
     return given, notes
 
 
-def _look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str], bytes]:
+def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str], bytes]:
     """How to decode the pictures of a data set, by some of them evenly chosen; what they are; and their digest."""
     contents = hashlib.sha256()
     found: Counter[str] = Counter()

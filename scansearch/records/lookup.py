@@ -26,9 +26,9 @@ _EXPORTED = (".pt2", ".onnx")
 _KINDS: dict[Kind, tuple[str, str]] = {
     "genotype": ("genotype file", "train, export, costs"),
     "search": ("search's run folder", "train, derive, evolve, rank, export, costs, compare"),
-    "training": ("training's run folder", "evaluate, export, compare, train, costs"),
-    "weights": ("weight file", "evaluate, export, train, costs"),
-    "exported": ("exported model (.pt2, .onnx or hub folder)", "evaluate"),
+    "training": ("training's run folder", "evaluate, predict, export, compare, train, costs"),
+    "weights": ("weight file", "evaluate, predict, export, train, costs"),
+    "exported": ("exported model (.pt2, .onnx or hub folder)", "evaluate, predict"),
     "space": ("search space", "run, costs"),
     "published": ("published model", "train, export, costs"),
     "preferences": ("preferences file", "derive"),

@@ -194,6 +194,7 @@ def test_the_options_of_the_other_commands_are_these():
             "subject", "--data", "--split", "--image-size", "--crop", "--batch-size", "--device", "--mixed-precision",
             "--workers", "--out", "--json",
         },
+        "predict": {"model", "images", "--top", "--device", "--json"},
         "compare": {"runs", "--out", "--latency", "--device", "--json"},
         "costs": {
             "subject", "--image-size", "--num-classes", "--variant", "--latency", "--device", "--batch", "--fresh",

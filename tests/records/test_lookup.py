@@ -145,7 +145,7 @@ WRONG: dict[str, tuple[str, tuple[Kind, ...], str]] = {
         "training",
         ("search",),
         "'training' is a training's run folder, but x takes a search's run folder (what takes a training's run "
-        "folder: evaluate, export, compare, train, costs)",
+        "folder: evaluate, predict, export, compare, train, costs)",
     ),
     "search": (
         "search",
