@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scansearch.data import ImageData
 
 NAME = "fingerprint.json"
+_MEANINGS = {"weights.json": "what the weights give that it starts from (weights.json)"}
 # What may differ between a start and a resume: none of it changes the result on purpose.
 FREE = ("device", "workers", "checkpoint_minutes", "max_broken")
 
@@ -123,7 +124,7 @@ def _config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 def _record_changes(before: Fingerprint, now: Fingerprint) -> list[str]:
     return [
-        f"{name} was changed"
+        f"{_MEANINGS.get(name, name)} was changed"
         for name, digest in before.records.items()
         if now.records.get(name, digest) != digest
     ]

@@ -138,8 +138,8 @@ class RunJob:
         with self.run.locked() if self.writes else nullcontext():
             yield
 
-    def recorder(self, heading: str, needs: Sequence[str]) -> Recorder:
-        """What drives the task into the folder; ``heading`` and ``needs`` are shown at the start."""
+    def recorder(self, heading: str, needs: Sequence[str], *, weights: tuple[str, ...] = ()) -> Recorder:
+        """What drives the task into the folder; ``heading``, ``needs`` and ``weights`` are shown at the start."""
         config = self._task.config
         return Recorder(
             run=self.run,
@@ -153,6 +153,7 @@ class RunJob:
             parameters=self.forecast.parameters,
             needs=", ".join(needs),
             observe=self.observe,
+            weights=weights,
         )
 
     def baseline(self) -> tuple[str, float] | None:

@@ -34,6 +34,7 @@ class Started:
         images: number of training, validation and test images.
         treatment: the classes, and what becomes of an image, in words.
         notes: how the data were read, one line each.
+        weights: what the weights gave that the run starts from, one line each; empty for fresh ones.
     """
 
     run: Run
@@ -46,6 +47,7 @@ class Started:
     images: tuple[int, int, int]
     treatment: str = ""
     notes: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def ignore(notice: Notice) -> None:
 class Recorder:
     """Writes what a task does into its run folder.
 
-    ``command`` is the subcommand that resumes it; ``heading``, ``parameters`` and ``needs`` are for :class:`Started`.
+    ``command`` is the subcommand that resumes it; the last fields are for :class:`Started`.
     """
 
     run: Run
@@ -81,6 +83,7 @@ class Recorder:
     parameters: int
     observe: Observer
     needs: str = ""
+    weights: tuple[str, ...] = ()
 
     def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
         """Drive the task to its end, from the folder's newest checkpoint where there is one.
@@ -116,6 +119,7 @@ class Recorder:
                 images,
                 f"{len(data.classes)} classes, {data.treatment.describe()}",
                 data.notes,
+                self.weights,
             )
         )
         with stop_signals() as received:

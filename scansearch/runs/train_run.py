@@ -4,6 +4,7 @@ config.yaml        what was asked            best.safetensors   weights with the
 genotype.yaml      the directions            result.json        the scores of those weights
 metrics.jsonl      one line per step         plots/             the curves, the confusion matrix
 checkpoints/       the last two              summary.md         the result in words
+weights.json       what the weights gave that it started from, where it did
 """
 
 from __future__ import annotations
@@ -20,21 +21,24 @@ from scansearch.costing.memory import describe
 from scansearch.data.specifications import absolute
 from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
-from scansearch.files.strict import load_yaml
+from scansearch.files.strict import load_json, load_yaml
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
-from scansearch.runs.recorder import Observer, ignore
+from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
 from scansearch.training.assembly import assemble_training
 from scansearch.training.config import TrainConfig, train_config
+from scansearch.training.initial import StartReport, weight_file
 from scansearch.training.task import TrainTask
 
 if TYPE_CHECKING:
     from scansearch.data import ImageData
+
+INITIAL = "weights.json"
 
 
 def train(
@@ -46,7 +50,7 @@ def train(
     observe: Observer = ignore,
     **options: Any,
 ) -> TrainResult:
-    """Train a model from scratch, in a new run folder.
+    """Train a model from scratch, or from given weights, in a new run folder.
 
     Args:
         model: a genotype, the file of one, a run folder that holds one, or a registered model's name.
@@ -54,7 +58,8 @@ def train(
             the data that the genotype was searched on.
         out: the run folder; by default a new one below ``runs/``.
         recipe: a YAML file with fields of TrainConfig, such as those in ``experiments/``.
-        options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``.
+        options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``, or
+            ``weights="runs/TRAINED"`` to start from those weights.
 
     Raises:
         InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
@@ -62,6 +67,8 @@ def train(
     genotype = model if isinstance(model, Genotype) else None
     name = f"genotype {genotype.hash}" if genotype is not None else str(model)
     images = None if data is None or isinstance(data, str) else data
+    if isinstance(options.get("weights"), Path):
+        options["weights"] = str(options["weights"])
     config = train_config(recipe, model=name, data=data if images is None else images.spec, **options)
     return run_training(config, genotype, out=out, observe=observe, images=images)
 
@@ -93,13 +100,18 @@ def resume_training(
 
 
 class TrainJob(RunJob):
-    """One training and the folder that it writes to."""
+    """One training and the folder that it writes to.
+
+    Attributes:
+        initial: the report on the weights that it started from, as ``weights.json`` has it; None for fresh ones.
+    """
 
     command = "train"
 
     def __init__(self, task: TrainTask, observe: Observer) -> None:
         super().__init__(task, task.model, observe)
         self.config, self.genotype, self.task = task.config, task.genotype, task
+        self.initial = None if task.start is None else task.start.report
 
     @classmethod
     def start(
@@ -113,6 +125,8 @@ class TrainJob(RunJob):
         """A new training in a new folder: ``out``, or one below ``runs/``."""
         if config.data is not None:
             config = config.model_copy(update={"data": absolute(config.data)})
+        if config.weights is not None:
+            config = config.model_copy(update={"weights": str(weight_file(config.weights).absolute())})
         job = cls(assemble_training(config, genotype, images), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
         folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
@@ -123,12 +137,20 @@ class TrainJob(RunJob):
     def resume(cls, run: Run, observe: Observer, images: ImageData | None = None) -> TrainJob:
         """The training in the folder of ``run``."""
         config = load_yaml(run.folder / "config.yaml", TrainConfig)
-        job = cls(assemble_training(config, run.genotype, images), observe)
+        # A checkpoint holds all weights, so those of the start are needed without one only.
+        read_weights = not run.checkpoints()
+        job = cls(assemble_training(config, run.genotype, images, read_weights=read_weights), observe)
+        if config.weights is not None and not read_weights:
+            job.initial = load_json(run.folder / INITIAL, StartReport)
+            warning = job.initial.warning()
+            if warning is not None:
+                observe(Warned(warning))
         job.reopen(run)
         return job
 
     def records(self) -> dict[str, str]:
-        return {"genotype.yaml": self.genotype.to_yaml()}
+        initial = {} if self.initial is None else {INITIAL: self.initial.to_json()}
+        return {"genotype.yaml": self.genotype.to_yaml()} | initial
 
     @property
     def best_file(self) -> Path:
@@ -141,8 +163,11 @@ class TrainJob(RunJob):
 
     def _finish(self) -> TrainResult:
         config, task = self.config, self.task
+        start = "from scratch" if config.weights is None else f"from {config.weights}"
         recorder = self.recorder(
-            f"training of {config.model} from scratch on {config.data}", [describe(self.forecast)]
+            f"training of {config.model} {start} on {config.data}",
+            [describe(self.forecast)],
+            weights=() if task.start is None else task.start.lines,
         )
         started = time.monotonic()
         recorder.drive(on_epoch=self._keep_best)
@@ -165,6 +190,7 @@ class TrainJob(RunJob):
                 "seconds": seconds,
             },
             baseline=self.baseline(),
+            initial=() if self.initial is None else self.initial.lines,
         )
         if self.writes:
             self._write(result)

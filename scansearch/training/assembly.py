@@ -9,20 +9,29 @@ from scansearch.data.decoding import CHANNELS
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
 from scansearch.training.config import TrainConfig
+from scansearch.training.initial import read_initial
 from scansearch.training.task import TrainTask
 
 
-def assemble_training(config: TrainConfig, genotype: Genotype, images: ImageData | None = None) -> TrainTask:
+def assemble_training(
+    config: TrainConfig,
+    genotype: Genotype,
+    images: ImageData | None = None,
+    *,
+    read_weights: bool = True,
+) -> TrainTask:
     """The task that ``config`` describes, at its first step; its own ``config`` has every gap filled in.
 
-    ``images`` take the place of ``config.data``.
+    ``images`` take the place of ``config.data``. Without ``read_weights`` the weights are fresh whatever
+    ``config.weights`` says, for a task that goes on from a checkpoint.
 
     Raises:
-        InputError: the configuration does not fit the genotype, the data or this machine.
+        InputError: the configuration does not fit the genotype, the weights, the data or this machine.
     """
+    weights = read_initial(config.weights) if config.weights is not None and read_weights else None
     accelerator = engine.make_accelerator(config.device, config.mixed_precision)
     config, data = with_data(config, genotype, images)
-    return TrainTask(config, genotype, data, accelerator)
+    return TrainTask(config, genotype, data, accelerator, weights)
 
 
 def with_data(
