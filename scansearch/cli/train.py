@@ -9,6 +9,7 @@ import typer
 from scansearch.cli.options import (
     Augmentation,
     BatchSize,
+    Channels,
     Device,
     Epochs,
     Quiet,
@@ -47,6 +48,7 @@ def train(
     model: Model = None,
     data: Data = None,
     size: ImageSize = None,
+    channels: Channels = None,
     augment: Augmentation = None,
     weights: Weights = None,
     recipe: Recipe = None,
@@ -83,6 +85,7 @@ def train(
                 model=model,
                 data=data,
                 image_size=image_size(size),
+                channels=channels,
                 augment=augment,
                 weights=weights,
                 epochs=epochs,

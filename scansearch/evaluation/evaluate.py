@@ -13,6 +13,7 @@ from scansearch import engine
 from scansearch.data import ImageData, load_data, match_treatment, takes_pictures
 from scansearch.data.arrays import fitting
 from scansearch.data.augment import Augment
+from scansearch.data.names import part_called
 from scansearch.data.specifications import MOST_WORKERS, absolute
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
@@ -135,7 +136,7 @@ def evaluate(
     subject: str | Path,
     *,
     data: str | ImageData | None = None,
-    split: SplitName = "test",
+    split: str = "test",
     image_size: int | tuple[int, int] | None = None,
     batch_size: int = 64,
     device: str = "auto",
@@ -151,6 +152,7 @@ def evaluate(
             ``.pt2`` or ``.onnx`` file.
         data: a data specification, or images that the program holds (:func:`scansearch.data_from_arrays`); None for
             the data that the weights were trained on, where the file tells.
+        split: ``test`` or ``validation``, also under the names that folders have (``val``, ``valid``).
         image_size: side, or (height, width), in pixels; None for what the model was made for.
         crop: share of the resized short side that the central crop keeps, for pictures; None for that of the training.
 
@@ -162,8 +164,9 @@ def evaluate(
     """
     from scansearch.evaluation.predictors import open_predictor
 
-    if split not in ("validation", "test"):
-        raise InputError(f"unknown split {split!r} (allowed: validation, test)")
+    part = part_called(split)
+    if part not in ("validation", "test"):
+        raise InputError(f"unknown split {split!r} (allowed: validation or val, test)")
     if batch_size < 1:
         raise InputError(f"batch size must be at least 1, not {batch_size}")
     if not 0 <= workers <= MOST_WORKERS:
@@ -199,7 +202,7 @@ def evaluate(
         predictor.predict,
         images,
         accelerator,
-        split=split,
+        split=part,
         batch_size=batch_size,
         workers=workers,
         model=predictor.name,

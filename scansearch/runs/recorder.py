@@ -169,8 +169,8 @@ class Recorder:
 
     def _write(self, event: engine.Event) -> None:
         if isinstance(event, engine.StepDone):
-            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch, **event.metrics})
+            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch + 1, **event.metrics})
         elif isinstance(event, engine.EpochDone):
-            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
+            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch + 1, **event.metrics})
         elif isinstance(event, engine.CheckpointReady):
             self.run.save_checkpoint(event.step, event.tensors, event.state)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -181,7 +182,7 @@ class TrainJob(RunJob):
             run=self.run,
             config=config,
             genotype=self.genotype,
-            best_epoch=int(best.notes["epoch"]) + 1,
+            best_epoch=_best_epoch(best.notes),
             validation=scores["validation"],
             test=scores["test"],
             figures={
@@ -202,7 +203,7 @@ class TrainJob(RunJob):
         arguments = self.task.arguments | {"img_size": list(self.data.image_size)}
         notes = {
             "data": self.config.data,
-            "epoch": event.epoch,
+            "best_epoch": event.epoch + 1,
             "validation_accuracy": event.metrics["validation_accuracy"],
             "seed": self.config.seed,
             "scansearch": __version__,
@@ -244,3 +245,8 @@ class TrainJob(RunJob):
         curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
         write_figure(folder / "plots" / "training.png", curves)
         write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
+
+
+def _best_epoch(notes: Mapping[str, Any]) -> int:
+    """Counted from 1; weight files of earlier versions call it ``epoch`` and count from 0."""
+    return int(notes["best_epoch"]) if "best_epoch" in notes else int(notes["epoch"]) + 1

@@ -257,7 +257,8 @@ def test_the_options_of_run_are_these(capsys):
     options = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}
     assert options == {
         "--space", "--k", "--variant", "--data", "--epochs", "--batch-size", "--seed", "--out", "--device",
-        "--strategy", "--set", "--resume", "--quiet", "--config", "--image-size", "--augment",
+        "--strategy", "--set", "--resume", "--quiet", "--config", "--image-size", "--channels",
+        "--augment",
     }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def test_train_leaves_everything_that_it_promises(finished):
     result = json.loads((finished / "result.json").read_text())
     best = max(run.metrics("epoch"), key=lambda record: record["validation_accuracy"])
     assert result["validation"]["top1"] == pytest.approx(best["validation_accuracy"])
-    assert result["best_epoch"] == best["epoch"] + 1
+    assert result["best_epoch"] == best["epoch"]
     assert f"test accuracy {result['test']['top1']:.2f} %" in (finished / "summary.md").read_text()
 
 
@@ -187,8 +187,8 @@ def test_the_options_of_the_other_commands_are_these():
     }
     assert found == {
         "train": {
-            "model", "--data", "--image-size", "--augment", "--weights", "--config", "--epochs", "--batch-size",
-            "--seed", "--out", "--device", "--set", "--resume", "--quiet",
+            "model", "--data", "--image-size", "--channels", "--augment", "--weights", "--config", "--epochs",
+            "--batch-size", "--seed", "--out", "--device", "--set", "--resume", "--quiet",
         },
         "evaluate": {
             "subject", "--data", "--split", "--image-size", "--crop", "--batch-size", "--device", "--mixed-precision",

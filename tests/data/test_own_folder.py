@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from support.commands import call
 from support.pictures import made_images
+from support.tiny import TINY_SPACE
 from support.trainings import tiny_genotype
 
 from scansearch.evaluation.evaluate import evaluate
+from scansearch.files.strict import dump_yaml
+from scansearch.records.weights import load_weights
 from scansearch.runs.folder import Run
 
 QUICK = ["--epochs", "1", "--batch-size", "16", "--set", "image_size=8", "--device", "cpu"]
@@ -110,3 +113,26 @@ def test_grey_pictures_are_an_option_of_a_training(trained: Path, tmp_path: Path
     again = evaluate(found.run.folder, device="cpu")
     assert again.top1 == found.test.top1
     assert again.loss == pytest.approx(found.test.loss, abs=1e-6)
+
+
+def test_channels_are_an_option_and_go_from_the_search_to_the_training(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(dump_yaml(TINY_SPACE))
+    data = ("--data", f"folder:{trained / 'pets'}")
+    jobs = {
+        "search": ("run", "--space", "tiny.yaml", "--k", "2", "--channels", "1", *data),
+        "same": ("train", "search"),
+        "other": ("train", "search", "--channels", "4"),
+    }
+    for out, job in jobs.items():
+        code, _, error = call(capsys, *job, *QUICK, "--out", out)
+        assert code == 0, error
+    for out, channels in {"same": 1, "other": 4}.items():
+        model = load_weights(tmp_path / out / "best.safetensors").model
+        assert model.patch_embed.proj.weight.shape[1] == model.in_chans == channels
+    assert "channels: 1\n" in (tmp_path / "search" / "config.yaml").read_text()
+    for job in (("run", "--channels", "2", *data), ("train", "search", "--channels", "2")):
+        code, _, error = call(capsys, *job)
+        assert (code, error.count("\n"), "channels: input should be 1, 3 or 4" in error) == (2, 1, True)

@@ -127,7 +127,7 @@ def model_card(source: Source) -> str:
     """README.md of the repository."""
     table = "\n".join(f"| {name} | {table_cell(value)} |" for name, value in figures(source).items())
     layers = "\n".join(
-        f"| {index} | {' '.join(names)} |" for index, names in enumerate(source.genotype.layers, start=1)
+        f"| {index} | {' '.join(names)} |" for index, names in enumerate(source.genotype.layers)
     )
     channels, (height, width) = source.model.in_chans, source.image_size
     return f"""---
