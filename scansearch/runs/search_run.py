@@ -101,7 +101,8 @@ class SearchJob(RunJob):
     command = "run"
 
     def __init__(self, task: SearchTask, observe: Observer) -> None:
-        super().__init__(task, task.supernet, observe)
+        # The sampled relaxations compute a part of the branches in each step.
+        super().__init__(task, task.supernet, observe, whole=task.config.relaxation in ("softmax", "sigmoid"))
         self.config, self.space, self.task = task.config, task.space, task
 
     @classmethod
