@@ -183,7 +183,7 @@ def test_a_folder_without_images_is_refused(tmp_path, capsys):
         capsys, "run", "--data", f"folder:{tmp_path / 'empty'}", "--out", str(tmp_path / "run")
     )
     assert code == 2
-    assert "holds no images" in stderr
+    assert "is empty: put pictures in it" in stderr
 
 
 def test_resume_takes_no_other_option(finished, capsys):
