@@ -156,7 +156,7 @@ BAD = {
     "unknown ending": (["FOLDER/x.bin"], "unknown ending"),
     "empty folder": (["FOLDER/empty"], "holds no genotype.yaml, best.safetensors"),
     "size": (["FILE", "--image-size", "8by8"], "expected a side"),
-    "split": (["FILE", "--split", "train"], "allowed: validation, test"),
+    "split": (["FILE", "--split", "train"], "allowed: validation or val, test"),
     "crop": (["FILE", "--crop", "2"], "crop must lie in"),
     "crop of digits": (["FILE", "--crop", "0.9"], "augmentation of its own"),
     "batch": (["FILE", "--batch-size", "0"], "batch size"),
