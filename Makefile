@@ -19,8 +19,9 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+# In the order of the files: else those of one long test are left for the end.
 tests: $(VENV)/.installed-dev
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks

@@ -6,6 +6,7 @@
     model    = genotype.build(num_classes=10, img_size=28, in_chans=1)
     trained  = scansearch.train(genotype, data="digits")              # .test.top1, .run.folder
     score    = scansearch.evaluate(trained.run.folder, data="digits")
+    loaded   = scansearch.load(trained.run.folder)                    # .model .transform .classes
 
 Importing this package loads neither torch nor timm; they are loaded on first use.
 """
@@ -19,12 +20,16 @@ from scansearch._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from scansearch.analysis.benchmark import bench_table as bench_table
+    from scansearch.data.arrays import data_from_arrays as data_from_arrays
+    from scansearch.data.arrays import data_from_dataset as data_from_dataset
     from scansearch.derivation.derive import derive as derive
     from scansearch.derivation.derive import pareto_front as pareto_front
     from scansearch.directions import parse_direction as parse_direction
     from scansearch.directions import register_direction as register_direction
     from scansearch.evaluation.evaluate import Evaluation as Evaluation
     from scansearch.evaluation.evaluate import evaluate as evaluate
+    from scansearch.evaluation.loading import LoadedModel as LoadedModel
+    from scansearch.evaluation.loading import load as load
     from scansearch.exporting import export as export
     from scansearch.records.costs import Costs as Costs
     from scansearch.records.genotype import Genotype as Genotype
@@ -43,16 +48,20 @@ _HOMES = {
     "Costs": "records.costs",
     "Evaluation": "evaluation.evaluate",
     "Genotype": "records.genotype",
+    "LoadedModel": "evaluation.loading",
     "Preferences": "records.preferences",
     "Run": "runs.folder",
     "SearchResult": "runs.search_result",
     "SearchSpace": "records.space",
     "TrainResult": "runs.train_result",
     "bench_table": "analysis.benchmark",
+    "data_from_arrays": "data.arrays",
+    "data_from_dataset": "data.arrays",
     "derive": "derivation.derive",
     "evaluate": "evaluation.evaluate",
     "evolve": "runs.evolve_run",
     "export": "exporting",
+    "load": "evaluation.loading",
     "load_space": "records.space",
     "pareto_front": "derivation.derive",
     "parse_direction": "directions",

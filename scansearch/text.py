@@ -50,3 +50,11 @@ def spreadsheet_cell(text: str) -> str:
     """``text`` in a CSV file: what a spreadsheet would take for a formula starts with an apostrophe."""
     shown = printable(text)
     return "'" + shown if shown[:1] in ("=", "+", "-", "@", "\\") else shown
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``35 min``, ``2 h 5 min``"""
+    if seconds < 99.5:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

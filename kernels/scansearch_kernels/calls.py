@@ -2,10 +2,12 @@
 
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 EPSILON = 1e-5  # of the LayerNorms in the merge of branches
 
@@ -213,16 +215,23 @@ def check_order(name: str, order: Tensor, device: torch.device, limit: int) -> N
     seen = known is not None and known[0]() is order and version >= 0 and known[1] == version
     if (seen and device.type != "cpu") or capturing(device):
         return
-    if order.numel():
-        low, high = (int(value) for value in order.aminmax())
-        if low < -1 or high >= limit:
-            raise ValueError(f"{name} must hold indices from -1 to {limit - 1}, got {low} to {high}")
-        if seen:
-            return
-        ordered = order.sort(dim=1).values
-        if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
-            raise ValueError(f"{name} must not visit an index twice in one direction")
-    _sound[key] = (weakref.ref(order, lambda _: _sound.pop(key, None)), version)
+    # Beside any trace: the values are no part of its graph.
+    with _disable_current_modes() if torch._C._len_torch_dispatch_stack() else nullcontext():
+        if order.numel():
+            _check_values(name, order, limit, bounds_only=seen)
+    if not seen:
+        _sound[key] = (weakref.ref(order, lambda _: _sound.pop(key, None)), version)
+
+
+def _check_values(name: str, order: Tensor, limit: int, *, bounds_only: bool) -> None:
+    low, high = (int(value) for value in order.aminmax())
+    if low < -1 or high >= limit:
+        raise ValueError(f"{name} must hold indices from -1 to {limit - 1}, got {low} to {high}")
+    if bounds_only:
+        return
+    ordered = order.sort(dim=1).values
+    if bool(((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any()):
+        raise ValueError(f"{name} must not visit an index twice in one direction")
 
 
 def _shape(tensor: Tensor) -> str:

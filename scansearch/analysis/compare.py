@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from scansearch.errors import InputError
 from scansearch.files.strict import Counts, StrictModel, load_json, parse_yaml, read_text, validate
+from scansearch.records.lookup import expect_kind
 from scansearch.runs.folder import Run
 from scansearch.text import spreadsheet_cell, table_cell
 
@@ -136,6 +137,7 @@ def compare(folders: Sequence[str | Path], *, latency_device: str | None = None)
 
 
 def _read(path: Path) -> _Finished:
+    expect_kind(path, ("training", "search"), command="compare")
     Run.open(path)  # says what is wrong with a folder that is no run
     if not (path / "result.json").is_file():
         raise InputError(f"run folder {str(path)!r} has no result.json: the run has not finished")

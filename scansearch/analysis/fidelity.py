@@ -98,10 +98,12 @@ def rank_run(
         observe: called with each finished sample and their number so far.
 
     Raises:
-        InputError: no usable run, fewer than 3 samples, or a ``k`` that the space does not have.
+        InputError: no usable run, fewer than 3 samples, no training or step, or a ``k`` that the space does not have.
     """
-    if samples < 3 or trainings < 1:
-        raise InputError(f"ranking needs at least 3 samples and 1 training each, not {samples}, {trainings}")
+    if samples < 3 or trainings < 1 or steps < 1:
+        raise InputError(
+            f"ranking needs at least 3 samples, 1 training each and 1 step, not {samples}, {trainings}, {steps}"
+        )
     expect_search(folder, command="rank")
     task = open_search(folder).task
     space = task.space

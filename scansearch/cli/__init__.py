@@ -13,6 +13,7 @@ from scansearch.cli import compare as compare_command
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import evolve as evolve_command
 from scansearch.cli import export as export_command
+from scansearch.cli import predict as predict_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
@@ -36,6 +37,7 @@ app.command("run")(run_command.run)
 app.command("derive")(derive.derive_command)
 app.command("train")(train_command.train)
 app.command("evaluate")(evaluate_command.evaluate)
+app.command("predict")(predict_command.predict)
 app.command("compare")(compare_command.compare)
 app.command("evolve")(evolve_command.evolve)
 app.command("rank")(rank_command.rank)

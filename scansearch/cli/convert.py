@@ -29,11 +29,19 @@ def convert(
     """
     from safetensors.torch import save
 
+    from scansearch.errors import InputError
     from scansearch.files.atomic import write_bytes
     from scansearch.files.outputs import check_file, make_folder
     from scansearch.models.checkpoints import convert_checkpoint
+    from scansearch.records.lookup import expect_kind
+    from scansearch.records.weights import has_genotype
 
     check_file(out, (".safetensors",))
+    expect_kind(checkpoint, ("weights",), command="convert")
+    if not back and checkpoint.suffix == ".safetensors" and has_genotype(checkpoint):
+        raise InputError(
+            f"{checkpoint} is in scansearch's layout already (--back converts it to the released one)"
+        )
     state = convert_checkpoint(checkpoint, model, key=key, img_size=img_size, back=back)
     layout = "released" if back else "scansearch"
     make_folder(out.parent)

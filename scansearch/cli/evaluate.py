@@ -20,7 +20,7 @@ Subject = Annotated[
     ),
 ]
 Data = Annotated[str | None, data_option("what it was trained on")]
-Split = Annotated[str, option(help="test or validation")]
+Split = Annotated[str, option(help="test, or validation (val)")]
 Crop = Annotated[float | None, option(help="Share of the short side that the central crop of pictures keeps")]
 BatchSize = Annotated[int, option(help="Images at a time")]
 Precision = Annotated[str, option("--mixed-precision", help="no or bf16")]
@@ -96,4 +96,5 @@ def _show(evaluation: Evaluation) -> None:
     ]
     if evaluation.skipped:
         lines.append(f"{evaluation.skipped} images could not be read and do not count")
+    lines += [f"data: {note}" for note in evaluation.notes]
     print_lines(lines)

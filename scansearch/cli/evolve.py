@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from scansearch.cli.options import KMax, KMin, MaxFlops, MaxParams, SearchFolder, k_option, option
 
 if TYPE_CHECKING:
-    from scansearch.searching.evolution import Evolution
+    from scansearch.runs.evolve_run import EvolveResult
 
 K = Annotated[int | None, k_option("the run's")]
 Measure = Annotated[str, option("--measure", help="Cost of the front: flops or params")]
@@ -53,20 +53,32 @@ def evolve(
         seed=seed,
         warn=print_warning,
     )
-    _show(result.evolution)
+    _show(result)
     save_genotypes(result.genotypes, None if out is None else numbered(out, len(result.genotypes)))
 
 
-def _show(evolution: Evolution) -> None:
+def _show(result: EvolveResult) -> None:
     from scansearch.cli.screen import print_lines, print_table
     from scansearch.text import human
 
+    evolution, own = result.evolution, result.own
+    measure = evolution.measure or "cost"
     print_table(
-        ("validation loss", evolution.measure or "cost", "directions"),
+        ("validation loss", measure, "directions"),
         [
             (f"{one.loss:.4f}", human(one.cost), " / ".join(" ".join(names) for names in one.layers))
             for one in evolution.front
         ],
         left=3,
     )
-    print_lines(["", f"{len(evolution.scored)} sub-networks scored, {len(evolution.front)} on the front"])
+    lines = ["", f"{len(evolution.scored)} sub-networks scored, {len(evolution.front)} on the front"]
+    if len(evolution.scored) > 1 and len({one.cost for one in evolution.scored}) == 1:
+        lines.append(
+            f"all of them cost the same ({human(evolution.best.cost)} {measure}), so the front is the best of them "
+            "alone: --k-min and --k-max let costs differ"
+        )
+    if own is not None:
+        lines.append(
+            f"the genotype that the search chose: validation loss {own.loss:.4f}, {measure} {human(own.cost)}"
+        )
+    print_lines([*lines, f"scores written to {result.journal}"])

@@ -79,6 +79,15 @@ Augmentation = Annotated[
     ),
 ]
 
+Channels = Annotated[
+    int | None,
+    option(
+        "--channels",
+        help="Of a picture: 1 (grey), 3 (colour) or 4 (with opacity)",
+        default="the search's on the same data, else 3, or what the data set has",
+    ),
+]
+
 # What takes a search further: derive, evolve, rank.
 SearchFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
 KMin = Annotated[int | None, option("--k-min", help="Instead of --k: at least so many")]

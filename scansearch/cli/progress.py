@@ -69,6 +69,10 @@ class RunView:
         self.total, self.first, self.epochs = event.total_steps, event.step, event.epochs
         self.started_at = time.monotonic()
         self._line(f"{event.heading} ({train} training, {validation} validation, {test} test images)")
+        for note in event.notes:
+            self._line(f"data: {note}")
+        for note in event.weights:
+            self._line(f"weights: {note}")
         if event.treatment:
             self._line(event.treatment)
         needs = f", {event.needs}" if event.needs else ""

@@ -9,6 +9,7 @@ import typer
 from scansearch.cli.options import (
     Augmentation,
     BatchSize,
+    Channels,
     Device,
     Epochs,
     Quiet,
@@ -48,6 +49,7 @@ def run(
     variant: Variant = None,
     data: Data = "digits",
     size: ImageSize = None,
+    channels: Channels = None,
     augment: Augmentation = None,
     recipe: Recipe = None,
     epochs: Epochs = None,
@@ -83,6 +85,7 @@ def run(
                 "variant": variant,
                 "data": data,
                 "image_size": image_size(size),
+                "channels": channels,
                 "augment": augment,
                 "epochs": epochs,
                 "batch_size": batch_size,

@@ -9,6 +9,7 @@ import typer
 from scansearch.cli.options import (
     Augmentation,
     BatchSize,
+    Channels,
     Device,
     Epochs,
     Quiet,
@@ -19,6 +20,7 @@ from scansearch.cli.options import (
     data_option,
     image_size,
     image_size_option,
+    option,
     refuse_beside_resume,
     settings_option,
 )
@@ -34,6 +36,10 @@ Model = Annotated[
 ]
 Data = Annotated[str | None, data_option("that of the search")]
 ImageSize = Annotated[str | None, image_size_option("that of the search, or the model's own")]
+Weights = Annotated[
+    str | None,
+    option("--weights", help="Start from this weight file or training's run", default="fresh weights"),
+]
 Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
 
 
@@ -42,7 +48,9 @@ def train(
     model: Model = None,
     data: Data = None,
     size: ImageSize = None,
+    channels: Channels = None,
     augment: Augmentation = None,
+    weights: Weights = None,
     recipe: Recipe = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -53,7 +61,7 @@ def train(
     resume: Resume = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a derived (or published) model from scratch, and keep the weights that validate best.
+    """Train a derived (or published) model from scratch or from given weights, and keep the weights that validate best.
 
     With the defaults, `scansearch train runs/NAME` trains what that search found, on the same images.
     """
@@ -77,7 +85,9 @@ def train(
                 model=model,
                 data=data,
                 image_size=image_size(size),
+                channels=channels,
                 augment=augment,
+                weights=weights,
                 epochs=epochs,
                 batch_size=batch_size,
                 seed=seed,

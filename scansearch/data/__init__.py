@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scansearch.data.arrays import data_from_arrays as data_from_arrays
+    from scansearch.data.arrays import data_from_dataset as data_from_dataset
     from scansearch.data.augment import Augment as Augment
     from scansearch.data.batches import VALIDATION_STREAMS as VALIDATION_STREAMS
     from scansearch.data.batches import EpochBatches as EpochBatches
@@ -33,6 +35,8 @@ _HOMES = {
     "ImageData": "splits",
     "Sample": "splits",
     "Split": "splits",
+    "data_from_arrays": "arrays",
+    "data_from_dataset": "arrays",
     "evaluation_batches": "batches",
     "load_data": "sources",
     "match_treatment": "matched",

@@ -107,17 +107,27 @@ def expand_preset(options: Mapping[str, Any]) -> dict[str, Any]:
 AugmentChoice = Annotated[Augment, BeforeValidator(_from_name)]
 
 
+def image_statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each of 1, 3 or 4 channels: ImageNet's, their averages for grey, 0.5 for opacity."""
+    if channels == 1:
+        return (sum(MEAN) / 3,), (sum(DEVIATION) / 3,)
+    return (MEAN, DEVIATION) if channels == 3 else ((*MEAN, 0.5), (*DEVIATION, 0.5))
+
+
 def image_transforms(
-    augment: Augment, size: tuple[int, int]
+    augment: Augment, size: tuple[int, int], channels: int = 3
 ) -> tuple[Callable[[Any], Tensor], Callable[[Any], Tensor]]:
-    """Transforms of PIL images to tensors [3, *size], normalised as ImageNet: for training, and for evaluation.
+    """Transforms of PIL images to normalised tensors [channels, *size]: for training, and for evaluation.
 
     Raises:
-        InputError: timm does not know ``augment.policy``.
+        InputError: timm does not know ``augment.policy``, or it asks for colours that the images lack.
     """
     from timm.data import create_transform
 
-    shape = (3, *size)
+    if channels != 3 and (augment.policy is not None or augment.color_jitter):
+        raise InputError(f"augment.policy and augment.color_jitter need images of 3 channels, not {channels}")
+    shape = (channels, *size)
+    mean, deviation = image_statistics(channels)
     try:
         # timm passes over a part that has no number.
         if augment.policy is not None and not re.fullmatch(r"[a-z0-9]+(-[a-z]+[0-9.]+)*", augment.policy):
@@ -131,8 +141,8 @@ def image_transforms(
             color_jitter=augment.color_jitter or None,
             auto_augment=augment.policy,
             interpolation=augment.interpolation,
-            mean=MEAN,
-            std=DEVIATION,
+            mean=mean,
+            std=deviation,
         )
     except (AssertionError, ValueError, KeyError, IndexError) as error:
         raise InputError(
@@ -144,7 +154,7 @@ def image_transforms(
         is_training=False,
         interpolation=augment.resizing,
         crop_pct=augment.crop,
-        mean=MEAN,
-        std=DEVIATION,
+        mean=mean,
+        std=deviation,
     )
     return training if augment.random else evaluating, evaluating

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -28,32 +31,54 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
     reach = (size[0] // 12, size[1] // 12)
 
     def clean(indices: list[int]) -> Split:
-        return Split(len(indices), lambda i: (images[indices[i]], labels[indices[i]]))
+        return Split(len(indices), Images(images[indices], [labels[i] for i in indices]))
 
-    def shifted(i: int) -> Sample:
-        rows, columns = (int(torch.randint(-r, r + 1, ())) for r in reach)
-        return shift(images[train[i]], rows, columns, blank), labels[train[i]]
-
-    def raw_pixels() -> tuple[str, float]:
-        from sklearn.linear_model import LogisticRegression
-
-        fitted = LogisticRegression(max_iter=5000).fit(bunch.data[rest] / 16, bunch.target[rest])
-        return "logistic regression on the raw 8x8 pixels", 100 * fitted.score(
-            bunch.data[test] / 16, bunch.target[test]
-        )
-
+    kept_labels = [labels[i] for i in train]
     return ImageData(
         spec="digits",
         classes=tuple(str(name) for name in bunch.target_names),
         channels=1,
         image_size=size,
-        train=Split(len(train), shifted, augments=True),
+        train=Split(len(train), Shifted(images[train], kept_labels, reach, blank), augments=True),
         validation=clean(validation),
         test=clean(test),
         mean=(float(mean),),
         deviation=(float(deviation),),
-        baseline=raw_pixels,
+        baseline=partial(_raw_pixels, rest, test),
     )
+
+
+@dataclass(frozen=True)
+class Images:
+    """Index -> (image, label) of tensors in memory."""
+
+    images: Tensor
+    labels: list[int]
+
+    def __call__(self, index: int) -> Sample:
+        return self.images[index], self.labels[index]
+
+
+@dataclass(frozen=True)
+class Shifted(Images):
+    """The same, each image moved by up to ``reach`` rows and columns, drawn anew."""
+
+    reach: tuple[int, int]
+    blank: float
+
+    def __call__(self, index: int) -> Sample:
+        rows, columns = (int(torch.randint(-r, r + 1, ())) for r in self.reach)
+        return shift(self.images[index], rows, columns, self.blank), self.labels[index]
+
+
+def _raw_pixels(fitted_on: list[int], scored_on: list[int]) -> tuple[str, float]:
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    bunch = load_digits()
+    fitted = LogisticRegression(max_iter=5000).fit(bunch.data[fitted_on] / 16, bunch.target[fitted_on])
+    accuracy = fitted.score(bunch.data[scored_on] / 16, bunch.target[scored_on])
+    return "logistic regression on the raw 8x8 pixels", 100 * accuracy
 
 
 def shift(image: Tensor, rows: int, columns: int, fill: float) -> Tensor:

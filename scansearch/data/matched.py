@@ -13,6 +13,7 @@ from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.text import printable
 
+Statistics = tuple[Sequence[float] | None, Sequence[float] | None]
 _SHOWN = 5  # names in a message
 
 
@@ -51,19 +52,36 @@ def match_treatment(data: ImageData, treatment: Treatment) -> ImageData:
     """
     if treatment.classes and treatment.classes != data.classes:
         data = _with_classes(data, treatment.classes)
-    own, theirs = (data.mean, data.deviation), (treatment.mean, treatment.std)
-    if own == theirs or None in (*own, *theirs) or len(treatment.mean or ()) != data.channels:
+    change = rescaling((data.mean, data.deviation), (treatment.mean, treatment.std))
+    if change is None:
         return data
-    mean, deviation, new_mean, new_deviation = (
-        torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (*own, *theirs)
-    )
-    factor = (deviation / new_deviation).float()
-    offset = ((mean - new_mean) / new_deviation).float()
+    factor, offset = change
     return replace(
         _each_split(data, lambda read: _Rescaled(read, factor, offset)),
         mean=treatment.mean,
         deviation=treatment.std,
     )
+
+
+def rescaling(own: Statistics, theirs: Statistics) -> tuple[Tensor, Tensor] | None:
+    """Factor and offset, both [channels, 1, 1], from images normalised by ``own`` to those normalised by ``theirs``.
+
+    Args:
+        own, theirs: mean and deviation of each channel; None where they are not known.
+
+    Returns:
+        None where nothing is to be done, or not known.
+    """
+    (mean, deviation), (new_mean, new_deviation) = own, theirs
+    if own == theirs or mean is None or deviation is None or new_mean is None or new_deviation is None:
+        return None
+    if len(mean) != len(new_mean):
+        return None
+    a, b, c, d = (
+        torch.tensor(values, dtype=torch.float64)[:, None, None]
+        for values in (mean, deviation, new_mean, new_deviation)
+    )
+    return (b / d).float(), ((a - c) / d).float()
 
 
 def _with_classes(data: ImageData, classes: Sequence[str]) -> ImageData:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 
 from scansearch.data.augment import Augment
 from scansearch.data.batches import EpochBatches, evaluation_batches, training_batches
+from scansearch.data.decoding import CHANNELS
 from scansearch.data.specifications import SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
@@ -33,26 +35,35 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Reader:
-    """One kind of specification. ``function`` of ``module`` takes (argument, size), and Augment where ``pictures``."""
+    """One kind of specification.
+
+    ``read`` of ``module`` takes (argument, size); where ``pictures``, also Augment, and ``channels`` and ``scoring``
+    by name.
+    """
 
     module: str
-    function: str = "read"
     needs_argument: bool = False
     pictures: bool = False
 
 
 _READERS = {  # by kind, as in SPECIFICATIONS
     "digits": _Reader("scansearch.data.digits"),
-    "folder": _Reader("scansearch.data.pictures", "read_folder", needs_argument=True, pictures=True),
-    "timm": _Reader("scansearch.data.pictures", "read_timm", needs_argument=True, pictures=True),
+    "folder": _Reader("scansearch.data.folders", needs_argument=True, pictures=True),
+    "timm": _Reader("scansearch.data.timm_sets", needs_argument=True, pictures=True),
     "fake": _Reader("scansearch.data.made", needs_argument=True, pictures=True),
     "translated-digits": _Reader("scansearch.data.translated"),
 }
 
 
+def _with_kind(spec: str) -> str:
+    """``spec``, with its kind where it is the path of a folder alone."""
+    known = spec.partition(":")[0] in _READERS
+    return f"folder:{spec}" if spec and not known and Path(spec).expanduser().is_dir() else spec
+
+
 def takes_pictures(spec: str) -> bool:
     """Whether ``spec`` names pictures, which are cut and resized as an Augment says."""
-    reader = _READERS.get(spec.partition(":")[0])
+    reader = _READERS.get(_with_kind(spec).partition(":")[0])
     return reader is not None and reader.pictures
 
 
@@ -62,32 +73,50 @@ def load_data(
     image_size: int | tuple[int, int],
     augment: Augment | None = None,
     max_broken: int = 100,
+    channels: int | None = None,
+    scoring: bool = False,
 ) -> ImageData:
     """The data set that ``spec`` names, at ``image_size`` pixels.
 
     Args:
-        spec: ``digits`` (scikit-learn's 1,797 images), ``folder:PATH`` (ImageNet layout), ``timm:NAME`` (tar
-            files, torchvision, Hugging Face), ``fake:HxW:classes`` (made pictures) or ``translated-digits``.
+        spec: ``digits`` (scikit-learn's 1,797 images), ``folder:PATH`` (see :mod:`scansearch.data.layouts`),
+            ``timm:NAME`` (tar files, torchvision, Hugging Face), ``fake:HxW:classes`` (made pictures) or
+            ``translated-digits``. The path of a folder alone is read as ``folder:PATH``.
         augment: how training pictures are changed; None for the preset ``light``, or the data set's own way.
         max_broken: how many pictures that cannot be read are skipped before a run stops.
+        channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or what the data set has.
+        scoring: the pictures are only scored, so of a folder without a test set all are the test set.
 
     Raises:
-        InputError: unknown specification; a folder that is missing or holds no images; ``augment`` for a data
-            set that has no pictures.
+        InputError: unknown specification; a folder that is missing or holds no images; ``augment`` or other
+            ``channels`` for a data set that has no pictures.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not spec.isprintable():
         raise InputError(f"data {printable(spec)!r} holds a character that cannot be shown or is not UTF-8")
+    spec = _with_kind(spec)
     kind, _, argument = spec.partition(":")
+    if kind == "python":
+        raise InputError(
+            f"the images of {spec!r} were made in Python: go on there, and give them as data (resume_search and "
+            "resume_training take them)"
+        )
+    if channels not in (None, *CHANNELS):
+        raise InputError(f"images of {channels} channels cannot be read from {spec!r} (allowed: 1, 3, 4)")
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
-        raise InputError(f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())})")
+        raise InputError(
+            f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())}, or the path of a folder)"
+        )
     reader = _READERS[kind]
-    function = getattr(import_module(reader.module), reader.function)
+    function = import_module(reader.module).read
     if reader.pictures:
         augment = augment or Augment()
-        data = replace(function(argument, size, augment), augment=augment)
+        data = function(argument, size, augment, channels=channels, scoring=scoring)
+        data = replace(data, augment=augment)
     elif augment is not None:
         raise InputError(f"data {spec!r} has a fixed augmentation of its own: leave out augment")
     else:
         data = function(argument, size)
+        if channels not in (None, data.channels):
+            raise InputError(f"data {spec!r} has images of {data.channels} channels, not {channels}")
     return data.counting_broken(max_broken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 MOST_WORKERS = 256  # processes that read images
 PRESETS = ("none", "light", "imagenet")  # of augmentation
@@ -25,3 +25,19 @@ def without_folders(specification: str) -> str:
         argument = argument.partition("@")[0]
     path = PurePath(argument)
     return kind + colon + (path.name if path.is_absolute() or argument.startswith("~") else argument)
+
+
+def absolute(specification: str) -> str:
+    """``specification`` as it may be read from another working folder: with absolute paths."""
+    kind, _, argument = specification.partition(":")
+    if kind not in SPECIFICATIONS and specification and Path(specification).expanduser().is_dir():
+        return f"folder:{Path(specification).expanduser().absolute()}"
+    if kind == "folder" and argument:
+        return f"folder:{Path(argument).expanduser().absolute()}"
+    if kind != "timm" or not argument:
+        return specification
+    name, at, root = argument.partition("@")
+    if at:
+        return f"timm:{name}@{Path(root).expanduser().absolute()}" if root else specification
+    path = Path(name).expanduser()
+    return f"timm:{path.absolute()}" if path.exists() else specification

@@ -100,9 +100,10 @@ class ImageData:
         mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
             what they were divided by.
         augment: how pictures are cut and changed; None for data that have a way of their own.
-        digest: SHA-256 over names and labels of the images, split by split, in their order; empty for data that
-            come with a package.
+        digest: SHA-256 over names and labels of the images, split by split, in their order, and over the content of
+            up to 200 files; empty for data that come with a package.
         baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
+        notes: what was read, what was passed over and why, one line each.
     """
 
     spec: str
@@ -117,6 +118,7 @@ class ImageData:
     augment: Augment | None = None
     baseline: Callable[[], tuple[str, float]] | None = None
     digest: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def treatment(self) -> Treatment:
@@ -127,6 +129,7 @@ class ImageData:
             mean=self.mean,
             std=self.deviation,
             augment=self.augment,
+            digest=self.digest,
         )
 
     @property
@@ -157,3 +160,26 @@ def stratified(labels: Sequence[int], held_out: int, *, seed: int) -> tuple[list
         np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=np.asarray(labels)
     )
     return sorted(int(i) for i in kept), sorted(int(i) for i in held)
+
+
+def stratified_tenths(labels: Sequence[int], parts: int, *, seed: int) -> list[list[int]]:
+    """Split 0..n-1 into the indices that are kept and ``parts`` lists of a tenth, each with every class; sorted.
+
+    A class of c images gives max(1, c / 10), rounded, to each part. How it is split depends on ``seed``, its label
+    and c alone.
+
+    Raises:
+        ValueError: a class has no more than ``parts`` images.
+    """
+    every = np.asarray(labels, dtype=np.int64)
+    split: list[list[int]] = [[] for _ in range(parts + 1)]
+    for label in np.unique(every):
+        (members,) = np.nonzero(every == label)
+        if len(members) <= parts:
+            raise ValueError(f"class {label} has {len(members)} images, not more than {parts}")
+        members = members[np.random.default_rng([seed, int(label)]).permutation(len(members))]
+        each = max(1, min((len(members) + 5) // 10, len(members) // (parts + 1)))
+        for part in range(1, parts + 1):
+            split[part] += members[(part - 1) * each : part * each].tolist()
+        split[0] += members[parts * each :].tolist()
+    return [sorted(indices) for indices in split]

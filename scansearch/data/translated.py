@@ -9,13 +9,14 @@ normalised by the mean and deviation of the training and validation canvases tog
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from scansearch.data import ImageData, Split
+from scansearch.data import ImageData, Sample, Split
+from scansearch.data.digits import Images
 from scansearch.errors import InputError
 
 DIGIT = 8
@@ -56,7 +57,7 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
     def split(name: str) -> Split:
         images, labels = parts[name]
         normal = (images - mean) / deviation
-        return Split(len(labels), lambda i: (normal[i], labels[i]))
+        return Split(len(labels), Images(normal, labels))
 
     return ImageData(
         spec="translated-digits",
@@ -73,12 +74,21 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
 
 def with_validation_in_training(data: ImageData) -> ImageData:
     """``data`` whose training split holds the validation images too, for a last training from scratch."""
-    train, validation = data.train, data.validation
+    both = Joined(data.train, data.validation)
+    return replace(data, train=Split(data.train.count + data.validation.count, both, data.train.augments))
 
-    def read_either(i: int) -> tuple[Tensor, int]:
-        return train.read(i) if i < train.count else validation.read(i - train.count)
 
-    return replace(data, train=Split(train.count + validation.count, read_either, train.augments))
+@dataclass(frozen=True)
+class Joined:
+    """Index -> image of ``first``, then of ``second``."""
+
+    first: Split
+    second: Split
+
+    def __call__(self, index: int) -> Sample:
+        if index < self.first.count:
+            return self.first.read(index)
+        return self.second.read(index - self.first.count)
 
 
 def _paste(digits: np.ndarray, size: tuple[int, int], seed: int) -> np.ndarray:

@@ -52,6 +52,7 @@ class Treatment(StrictModel):
         mean, std: of each channel, in units of the brightest pixel: what is subtracted from images, and what they
             are divided by. There are as many as channels.
         augment: how pictures are cut and changed; None for data that have a way of their own.
+        digest: of the images that the model was trained on, see ImageData; empty where they have none.
     """
 
     image_size: Sides
@@ -59,6 +60,7 @@ class Treatment(StrictModel):
     mean: Numbers | None = None
     std: Numbers | None = None
     augment: Augment | None = None
+    digest: str = ""
 
     def describe(self) -> str:
         """Size, and what is done to the training images, in words."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, Strict
 from torch import Tensor
 
 from scansearch import engine
 from scansearch.data import ImageData, load_data, match_treatment, takes_pictures
+from scansearch.data.arrays import fitting
 from scansearch.data.augment import Augment
-from scansearch.data.specifications import MOST_WORKERS
+from scansearch.data.names import part_called
+from scansearch.data.specifications import MOST_WORKERS, absolute
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from scansearch.evaluation.predictors import Predictor
 
 SplitName = Literal["validation", "test"]
 
@@ -34,6 +38,7 @@ class Evaluation(StrictModel):
         confusion: [label][prediction] -> number of images.
         images_per_second: of the model's forward passes alone, over the whole split; None where not measured.
         genotype: its hash, where the model has one.
+        notes: how the data were read, where they were read for this score; one line each.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -51,6 +56,7 @@ class Evaluation(StrictModel):
     confusion: Annotated[tuple[Integers, ...], Strict(False)]
     images_per_second: float | None = None
     device: str
+    notes: Strings = ()
 
     @property
     def per_class(self) -> dict[str, float | None]:
@@ -129,8 +135,8 @@ def evaluate_model(
 def evaluate(
     subject: str | Path,
     *,
-    data: str | None = None,
-    split: SplitName = "test",
+    data: str | ImageData | None = None,
+    split: str = "test",
     image_size: int | tuple[int, int] | None = None,
     batch_size: int = 64,
     device: str = "auto",
@@ -144,7 +150,9 @@ def evaluate(
     Args:
         subject: a training's run folder, a weight file (``best.safetensors``), a timm hub folder, or an exported
             ``.pt2`` or ``.onnx`` file.
-        data: a data specification; None for the data that the weights were trained on, where the file tells.
+        data: a data specification, or images that the program holds (:func:`scansearch.data_from_arrays`); None for
+            the data that the weights were trained on, where the file tells.
+        split: ``test`` or ``validation``, also under the names that folders have (``val``, ``valid``).
         image_size: side, or (height, width), in pixels; None for what the model was made for.
         crop: share of the resized short side that the central crop keeps, for pictures; None for that of the training.
 
@@ -156,8 +164,9 @@ def evaluate(
     """
     from scansearch.evaluation.predictors import open_predictor
 
-    if split not in ("validation", "test"):
-        raise InputError(f"unknown split {split!r} (allowed: validation, test)")
+    part = part_called(split)
+    if part not in ("validation", "test"):
+        raise InputError(f"unknown split {split!r} (allowed: validation or val, test)")
     if batch_size < 1:
         raise InputError(f"batch size must be at least 1, not {batch_size}")
     if not 0 <= workers <= MOST_WORKERS:
@@ -166,31 +175,53 @@ def evaluate(
         raise InputError(f"crop must lie in (0, 1], not {crop}")
     accelerator = engine.make_accelerator(device, mixed_precision)
     predictor = open_predictor(subject, accelerator.device)
-    spec = data or predictor.data
-    if spec is None:
-        raise InputError(f"{subject} does not say what it was trained on: give --data")
-    size = image_size or predictor.image_size
-    if size is None:
-        raise InputError(f"{subject} does not say what image size it takes: give --image-size")
-    images = load_data(
-        spec, image_size=size, augment=_augment(spec, predictor.treatment, crop), max_broken=max_broken
-    )
+    if data is not None and not isinstance(data, str):
+        cut = None if crop is None else Augment(crop=crop)
+        images = fitting(data, image_size=image_size, augment=cut, channels=None, max_broken=max_broken)
+    else:
+        spec = data or predictor.data
+        if spec is None:
+            raise InputError(f"{subject} does not say what it was trained on: give --data")
+        size = image_size or predictor.image_size
+        if size is None:
+            raise InputError(f"{subject} does not say what image size it takes: give --image-size")
+        options: dict[str, Any] = {
+            "image_size": size,
+            "augment": _augment(spec, predictor.treatment, crop),
+            "max_broken": max_broken,
+            "channels": predictor.channels,
+        }
+        images = _held_out(spec, predictor, options) or load_data(spec, scoring=True, **options)
     if predictor.channels not in (None, images.channels):
         raise InputError(
-            f"{subject} takes images of {predictor.channels} channels, {spec!r} has {images.channels}"
+            f"{subject} takes images of {predictor.channels} channels, {images.spec!r} has {images.channels}"
         )
     if predictor.treatment is not None:
         images = match_treatment(images, predictor.treatment)
-    return evaluate_model(
+    evaluation = evaluate_model(
         predictor.predict,
         images,
         accelerator,
-        split=split,
+        split=part,
         batch_size=batch_size,
         workers=workers,
         model=predictor.name,
         genotype=predictor.genotype,
     )
+    return evaluation.model_copy(update={"notes": images.notes})
+
+
+def _held_out(spec: str, predictor: Predictor, options: dict[str, Any]) -> ImageData | None:
+    """The data as they were trained on, of which only what was held out may be scored; None for other data."""
+    if predictor.data is not None and absolute(spec) == absolute(predictor.data):
+        return load_data(spec, **options)
+    if predictor.treatment is None or not predictor.treatment.digest:
+        return None
+    try:
+        data = load_data(spec, **options)
+    except InputError:  # they cannot be trained on, so the model was not
+        return None
+    return data if data.digest == predictor.treatment.digest else None
 
 
 def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:

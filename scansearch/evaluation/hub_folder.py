@@ -28,7 +28,7 @@ from scansearch.files.strict import (
 )
 from scansearch.models.build import FAMILIES, build_model
 from scansearch.models.published import PUBLISHED
-from scansearch.records.weights import read_tensors
+from scansearch.records.weights import has_genotype, read_header, read_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +60,7 @@ class _Config(StrictModel):
     global_pool: str | None = None
     model_args: dict[str, Any] = Field(default_factory=dict)
     pretrained_cfg: _Images = _Images()
+    images_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,17 @@ def load_hub_folder(folder: Path) -> HubModel:
     except (RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"{source}: the weights do not fit config.json: {' '.join(lines[:3])}") from None
-    return HubModel(model.eval(), shape[0] if shape else None, _treatment(config))
+    # Where config.json was made without knowing the training, what it says of images is timm's default, not theirs.
+    told = not has_genotype(file) or read_header(file).treatment is not None
+    return HubModel(model.eval(), shape[0] if shape else None, _treatment(config, told=told))
 
 
-def _treatment(config: _Config) -> Treatment | None:
+def _treatment(config: _Config, *, told: bool) -> Treatment | None:
     images = config.pretrained_cfg
     if images.input_size is None:
         return None
+    if not told:
+        return Treatment(image_size=(images.input_size[1], images.input_size[2]))
     augment = None
     if images.crop_pct is not None and images.interpolation in ("bilinear", "bicubic"):
         literal: Any = images.interpolation
@@ -117,6 +122,7 @@ def _treatment(config: _Config) -> Treatment | None:
         mean=images.mean,
         std=images.std,
         augment=augment,
+        digest=config.images_digest,
     )
 
 

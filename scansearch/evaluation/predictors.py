@@ -37,13 +37,13 @@ class Predictor:
     genotype: str | None = None
 
 
-def open_predictor(path: str | Path, device: torch.device) -> Predictor:
-    """The model in ``path`` on ``device``.
+def open_predictor(path: str | Path, device: torch.device, *, command: str = "evaluate") -> Predictor:
+    """The model in ``path`` on ``device``; ``command`` asks for it, for messages.
 
     Raises:
         InputError: it holds no model that can be read.
     """
-    named = look_up(path, ("training", "weights", "exported"), command="evaluate")
+    named = look_up(path, ("training", "weights", "exported"), command=command)
     assert named.path is not None
     if named.kind == "exported":
         readers = {".pt2": _exported_program, ".onnx": _onnx}

@@ -89,9 +89,8 @@ def _checked(model: type, name: str, value: Any) -> Any:
         raise InputError(f"{model.__name__}: {name}: {message}, found {shown}") from None
     for number in value if isinstance(value, tuple) else (value,):
         if name in LARGEST and number is not None and not 0 <= number <= LARGEST[name]:
-            raise InputError(
-                f"{model.__name__}: {name} {number} is not possible: the largest is {LARGEST[name]}"
-            )
+            bound = f"at least 0, not {number}" if number < 0 else f"at most {LARGEST[name]}, not {number}"
+            raise InputError(f"{model.__name__}: {name} must be {bound}")
     return value
 
 

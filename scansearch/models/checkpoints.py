@@ -29,7 +29,7 @@ from scansearch.models.rope import rope_tables
 
 # Where training codes keep the weights, most specific first; a bare mapping of tensors needs none.
 CONTAINERS = ("model", "state_dict", "state_dict_ema")
-PREFIXES = ("module.", "_orig_mod.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.")
 # Per direction: LocalVim's name, Vim's name, and the axis of size 1 that ours leaves out.
 STACKED: dict[str, tuple[str, str, int | None]] = {
     "conv_weight": ("conv1d{}.weight", "conv1d{}.weight", 1),
@@ -113,9 +113,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, Tenso
             f"checkpoint {path} holds no mapping of names to tensors, bare or under {CONTAINERS}"
         )
     state = dict(data)
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    while prefix := next((one for one in PREFIXES if all(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 

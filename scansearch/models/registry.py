@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -17,6 +16,7 @@ from scansearch.models.build import build_model
 from scansearch.models.local_vim import LocalVim
 from scansearch.models.local_vmamba import LocalVMamba
 from scansearch.models.rope import resize_positions
+from scansearch.models.transfer import position_grid
 
 # What a default_cfg says of every model here.
 CONFIGURATION: dict[str, Any] = {"first_conv": "patch_embed.proj", "classifier": "head"}
@@ -55,18 +55,13 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
     table, own = state_dict.get("pos_embed"), getattr(model, "pos_embed", None)
     if not isinstance(model, LocalVim) or table is None or own is None or table.shape == own.shape:
         return state_dict
-    has_token = model.cls_token is not None
-    patches = table.shape[1] - has_token
     _, height, width = model.default_cfg.get("input_size") or (3, 0, 0)
-    side = math.isqrt(patches)
-    declared = (height // model.patch_size, width // model.patch_size)
-    source = declared if declared[0] * declared[1] == patches else (side, side)
-    if source[0] * source[1] != patches:
-        raise InputError(
-            f"the checkpoint's position embedding of {patches} patches fits no square image: say its input_size in "
-            "pretrained_cfg_overlay"
-        )
-    return state_dict | {"pos_embed": resize_positions(table, source, model.grid_size, has_token)}
+    try:
+        source = position_grid(table, model, (height, width))
+    except InputError as error:
+        raise InputError(f"{error}: say its input_size in pretrained_cfg_overlay") from None
+    table = resize_positions(table, source, model.grid_size, model.cls_token is not None)
+    return state_dict | {"pos_embed": table}
 
 
 def create(name: str, family: str, layers: Layers, pretrained: bool, **arguments: Any) -> nn.Module:

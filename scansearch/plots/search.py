@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from scansearch.plots.training import epoch_numbers
 from scansearch.records.genotype import Genotype
 from scansearch.records.preferences import Preferences
 
@@ -81,7 +82,7 @@ def trajectories_figure(epochs: Sequence[Mapping[str, Any]], candidates: Sequenc
     figure = Figure(figsize=(3.1 * columns + 1.4, 2.5 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     names = list(dict.fromkeys(name for layer in candidates for name in layer))
-    x = [record["epoch"] + 1 for record in epochs]
+    x = epoch_numbers(epochs)
     for layer, axes in enumerate(panels.flat):
         if layer >= layers:
             axes.set_axis_off()

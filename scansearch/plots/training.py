@@ -12,11 +12,16 @@ if TYPE_CHECKING:
     from scansearch.evaluation.evaluate import Evaluation
 
 
+def epoch_numbers(epochs: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The number of each ``epoch`` record, counted from 1; earlier versions counted them from 0."""
+    return [record["epoch"] - epochs[0]["epoch"] + 1 for record in epochs]
+
+
 def curves_figure(epochs: Sequence[Mapping[str, Any]], *, best_epoch: int | None = None) -> Figure:
     """Loss and accuracy over the epochs, of training and validation; ``epochs`` are a run's ``epoch`` records."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    x = [record["epoch"] + 1 for record in epochs]
+    x = epoch_numbers(epochs)
     for axes, name, unit in ((loss, "loss", "nats"), (accuracy, "accuracy", "%")):
         axes.plot(x, [record[name] for record in epochs], label="training", color="#4878a8")
         axes.plot(x, [record[f"validation_{name}"] for record in epochs], label="validation", color="#ff5a36")

@@ -18,7 +18,7 @@ from scansearch.records.provenance import Provenance
 from scansearch.records.space import SearchSpace, load_space, space_names
 from scansearch.records.weights import read_header
 
-Kind = Literal["published", "space", "genotype", "search", "training", "weights", "exported"]
+Kind = Literal["published", "space", "genotype", "search", "training", "weights", "exported", "preferences"]
 
 BEST_WEIGHTS = "best.safetensors"
 _EXPORTED = (".pt2", ".onnx")
@@ -26,11 +26,12 @@ _EXPORTED = (".pt2", ".onnx")
 _KINDS: dict[Kind, tuple[str, str]] = {
     "genotype": ("genotype file", "train, export, costs"),
     "search": ("search's run folder", "train, derive, evolve, rank, export, costs, compare"),
-    "training": ("training's run folder", "evaluate, export, compare, train, costs"),
-    "weights": ("weight file", "evaluate, export, costs"),
-    "exported": ("exported model (.pt2, .onnx or hub folder)", "evaluate"),
+    "training": ("training's run folder", "evaluate, predict, export, compare, train, costs"),
+    "weights": ("weight file", "evaluate, predict, export, train, costs"),
+    "exported": ("exported model (.pt2, .onnx or hub folder)", "evaluate, predict"),
     "space": ("search space", "run, costs"),
     "published": ("published model", "train, export, costs"),
+    "preferences": ("preferences file", "derive"),
 }
 
 
@@ -91,17 +92,21 @@ def look_up(name: str | Path, accepted: Sequence[Kind], *, command: str) -> Name
         InputError: nothing of that name, or something of another kind; says which command takes that.
     """
     named = _named(name)
-    if named is None and "genotype" in accepted and Path(name).is_file():
+    if named is None and "genotype" in accepted and Path(name).is_file() and Path(name).suffix != ".json":
         named = Named(str(name), "genotype", Path(name))  # its reader says what is wrong with the file
     if named is None:
         raise InputError(_nothing(name, accepted, command))
     if named.kind not in accepted:
-        word, commands = _KINDS[named.kind]
-        raise InputError(
-            f"{named.name!r} is {_article(word)}, but {command} takes {_words(accepted)} "
-            f"(what takes {_article(word)}: {commands})"
-        )
+        raise InputError(_refusal(named, accepted, command))
     return named
+
+
+def _refusal(named: Named, accepted: Sequence[Kind], command: str) -> str:
+    word, commands = _KINDS[named.kind]
+    return (
+        f"{named.name!r} is {_article(word)}, but {command} takes {_words(accepted)} "
+        f"(what takes {_article(word)}: {commands})"
+    )
 
 
 def _nothing(name: str | Path, accepted: Sequence[Kind], command: str) -> str:
@@ -126,28 +131,38 @@ def _article(word: str) -> str:
 
 
 def find_genotype(name: str | Path, *, command: str = "train") -> Genotype:
-    """The genotype that ``name`` stands for: a published model, a genotype file, or a run folder.
+    """The genotype that ``name`` stands for: a published model, a genotype file, a run folder, or a weight file.
 
     Raises:
         InputError: as :func:`look_up`, and as :meth:`Named.genotype`.
     """
-    return look_up(name, ("genotype", "search", "training", "published"), command=command).genotype()
+    kinds: tuple[Kind, ...] = ("genotype", "search", "training", "weights", "published")
+    return look_up(name, kinds, command=command).genotype()
 
 
 def expect_search(folder: str | Path, *, command: str) -> None:
-    """Refuse the run folder of a training, in one line that says what takes it."""
-    _refuse_run(Path(folder), "training", "search", command)
+    """Refuse what is no search's run folder, in one line that says what takes it."""
+    expect_kind(folder, ("search",), command=command)
 
 
 def expect_training(folder: str | Path, *, command: str) -> None:
-    """Refuse the run folder of a search, in one line that says what takes it."""
-    _refuse_run(Path(folder), "search", "training", command)
+    """Refuse what is no training's run folder, in one line that says what takes it."""
+    expect_kind(folder, ("training",), command=command)
 
 
-def _refuse_run(folder: Path, refused: Kind, accepted: Kind, command: str) -> None:
+def expect_kind(name: str | Path, accepted: Sequence[Kind], *, command: str) -> None:
+    """Refuse what stands for something else than ``accepted``; of what stands for nothing, its reader tells.
+
+    Raises:
+        InputError: says what it is, and which command takes that.
+    """
+    named = _named(name if Path(name).exists() else str(name))
+    if named is None or named.kind in accepted:
+        return
     # A folder without config.yaml is no run at all, which opening it says.
-    if _file_in(folder, "config.yaml") and _run_kind(folder) == refused:
-        look_up(folder, (accepted,), command=command)
+    if named.kind in ("search", "training") and not _file_in(Path(name), "config.yaml"):
+        return
+    raise InputError(_refusal(named, accepted, command))
 
 
 def published_genotype(name: str) -> Genotype:
@@ -184,6 +199,10 @@ def _named(name: str | Path) -> Named | None:
         return Named(text, "weights", path)
     if path.suffix in _EXPORTED:
         return Named(text, "exported", path)
+    if path.suffix == ".json":
+        content = read_text(path)
+        is_preferences = '"selection"' in content and '"scores"' in content
+        return Named(text, "preferences", path) if is_preferences else None
     if path.suffix in (".yaml", ".yml"):
         data = parse_yaml(read_text(path), source=text)
         return Named(text, "space" if "variants" in data else "genotype", path)

@@ -114,6 +114,15 @@ def has_genotype(path: str | Path) -> bool:
     return "genotype" in _entries(Path(path))
 
 
+def described_model(path: Path) -> str | None:
+    """The registered model that a plain checkpoint says it belongs to, as `scansearch convert` writes it.
+
+    Raises:
+        InputError: no such file, or no safetensors file.
+    """
+    return _entries(path).get("model")
+
+
 def _header(path: Path, entries: Mapping[str, str]) -> WeightHeader:
     if "genotype" not in entries:
         raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")

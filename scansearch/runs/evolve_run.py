@@ -11,9 +11,10 @@ from scansearch._version import __version__
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_search
 from scansearch.records.provenance import Provenance
+from scansearch.runs.folder import Run
 from scansearch.runs.reopen import open_search
 from scansearch.searching import evolution
-from scansearch.searching.evolution import Evolution
+from scansearch.searching.evolution import Evolution, Scored
 from scansearch.searching.task import SearchTask
 
 
@@ -23,12 +24,14 @@ class EvolveResult:
 
     Attributes:
         genotypes: those of ``evolution.front``, in its order: cheapest first.
+        own: the genotype that the run itself chose, scored in the same way; None where it has not chosen yet.
         journal: everything scored so far, beside the run; the same call goes on from it.
     """
 
     evolution: Evolution
     genotypes: tuple[Genotype, ...]
     journal: Path
+    own: Scored | None = None
 
 
 def evolve(
@@ -92,7 +95,21 @@ def evolve(
         Genotype.of_space(task.space, one.layers, variant=task.config.variant, provenance=provenance)
         for one in outcome.front
     )
-    return EvolveResult(outcome, genotypes, journal)
+    return EvolveResult(outcome, genotypes, journal, _own(search.run, task, outcome))
+
+
+def _own(run: Run, task: SearchTask, evolution: Evolution) -> Scored | None:
+    """The genotype of ``run`` as a sub-network, scored again where the evolution has not met it."""
+    if not (run.folder / "genotype.yaml").is_file():
+        return None
+    pairs = zip(task.supernet.candidates, run.genotype.layers, strict=True)
+    layers = tuple(tuple(name for name in names if name in chosen) for names, chosen in pairs)
+    met = next((one for one in evolution.scored if one.layers == layers), None)
+    if met is not None:
+        return met
+    table, measure = task.costs, evolution.measure
+    cost = 0.0 if table is None or measure is None else table.of(layers)[measure]
+    return Scored(layers, task.validation_loss(task.supernet.subnetwork(layers)), cost)
 
 
 def _provenance(task: SearchTask, run: str) -> Provenance:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scansearch.data import ImageData
 
 NAME = "fingerprint.json"
+_MEANINGS = {"weights.json": "what the weights give that it starts from (weights.json)"}
 # What may differ between a start and a resume: none of it changes the result on purpose.
 FREE = ("device", "workers", "checkpoint_minutes", "max_broken")
 
@@ -28,7 +29,7 @@ class Fingerprint(StrictModel):
         config: the configuration, as JSON values.
         records: SHA-256 of the content of the other files that a run starts from, by file name.
         classes, counts: class names in label order; number of training, validation and test images.
-        images: SHA-256 over names and labels of the images in their order; empty where the data have no files.
+        images: the digest of the data, see ImageData; empty where they have no files.
         packages: versions of the packages that results depend on.
         threads: of the process.
     """
@@ -123,7 +124,7 @@ def _config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 def _record_changes(before: Fingerprint, now: Fingerprint) -> list[str]:
     return [
-        f"{name} was changed"
+        f"{_MEANINGS.get(name, name)} was changed"
         for name, digest in before.records.items()
         if now.records.get(name, digest) != digest
     ]
@@ -137,7 +138,7 @@ def _data_changes(before: Fingerprint, now: Fingerprint) -> list[str]:
     parts = zip(("training", "validation", "test"), before.counts, now.counts, strict=True)
     changes += [f"{old} {part} images became {new}" for part, old, new in parts if old != new]
     if not changes and before.images != now.images:
-        changes.append("images were renamed, or moved to another class")
+        changes.append("images were renamed, changed, or moved to another class")
     return changes
 
 

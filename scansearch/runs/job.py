@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 
 from scansearch import engine
+from scansearch.costing.duration import step_seconds
 from scansearch.costing.memory import check_memory, forecast
 from scansearch.data import training_batches
 from scansearch.files.atomic import write_figure
@@ -24,7 +25,7 @@ from scansearch.runs.fingerprint import (
 )
 from scansearch.runs.folder import Run
 from scansearch.runs.recorder import Observer, Recorder, Warned
-from scansearch.text import printable
+from scansearch.text import duration, printable
 
 _SAMPLES = 16
 
@@ -50,6 +51,7 @@ class RunJob:
 
     Attributes:
         command: the subcommand that resumes it.
+        least_seconds: of all steps, from the first on; None where it is not known.
         writes: whether this process writes files; the others only compute.
         run: its folder, once :meth:`create` or :meth:`reopen` gave it one.
     """
@@ -57,8 +59,8 @@ class RunJob:
     command: ClassVar[str]
     run: Run
 
-    def __init__(self, task: RunTask, network: nn.Module, observe: Observer) -> None:
-        """``network`` is what learns.
+    def __init__(self, task: RunTask, network: nn.Module, observe: Observer, *, whole: bool = True) -> None:
+        """``network`` is what learns; ``whole``: every step computes all of it.
 
         Raises:
             InputError: a step does not fit in memory.
@@ -71,7 +73,10 @@ class RunJob:
         image = (self.data.channels, *self.data.image_size)
         with self.accelerator.autocast():
             self.forecast = forecast(network, image, at_once, device=self.accelerator.device)
-        check_memory(self.forecast, at_once)
+            check_memory(self.forecast, at_once)
+            seconds = step_seconds(network, image, at_once, device=self.accelerator.device) if whole else None
+        steps = config.accumulate * task.epochs * task.steps_per_epoch
+        self.least_seconds = None if seconds is None else seconds * steps
 
     def records(self) -> dict[str, str]:
         """What the run starts from beside its configuration: file name -> canonical text."""
@@ -138,8 +143,8 @@ class RunJob:
         with self.run.locked() if self.writes else nullcontext():
             yield
 
-    def recorder(self, heading: str, needs: Sequence[str]) -> Recorder:
-        """What drives the task into the folder; ``heading`` and ``needs`` are shown at the start."""
+    def recorder(self, heading: str, needs: Sequence[str], *, weights: tuple[str, ...] = ()) -> Recorder:
+        """What drives the task into the folder; ``heading``, ``needs`` and ``weights`` are shown at the start."""
         config = self._task.config
         return Recorder(
             run=self.run,
@@ -151,8 +156,16 @@ class RunJob:
             command=self.command,
             heading=heading,
             parameters=self.forecast.parameters,
-            needs=", ".join(needs),
+            needs=", ".join([*needs, *self._time()]),
             observe=self.observe,
+            weights=weights,
+        )
+
+    def _time(self) -> list[str]:
+        return (
+            []
+            if self.least_seconds is None
+            else [f"at least about {duration(self.least_seconds)} for all steps"]
         )
 
     def baseline(self) -> tuple[str, float] | None:

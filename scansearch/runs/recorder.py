@@ -33,6 +33,8 @@ class Started:
         needs: what a step will cost, in words; may be empty.
         images: number of training, validation and test images.
         treatment: the classes, and what becomes of an image, in words.
+        notes: how the data were read, one line each.
+        weights: what the weights gave that the run starts from, one line each; empty for fresh ones.
     """
 
     run: Run
@@ -44,6 +46,8 @@ class Started:
     needs: str
     images: tuple[int, int, int]
     treatment: str = ""
+    notes: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ def ignore(notice: Notice) -> None:
 class Recorder:
     """Writes what a task does into its run folder.
 
-    ``command`` is the subcommand that resumes it; ``heading``, ``parameters`` and ``needs`` are for :class:`Started`.
+    ``command`` is the subcommand that resumes it; the last fields are for :class:`Started`.
     """
 
     run: Run
@@ -79,6 +83,7 @@ class Recorder:
     parameters: int
     observe: Observer
     needs: str = ""
+    weights: tuple[str, ...] = ()
 
     def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
         """Drive the task to its end, from the folder's newest checkpoint where there is one.
@@ -113,6 +118,8 @@ class Recorder:
                 self.needs,
                 images,
                 f"{len(data.classes)} classes, {data.treatment.describe()}",
+                data.notes,
+                self.weights,
             )
         )
         with stop_signals() as received:
@@ -162,8 +169,8 @@ class Recorder:
 
     def _write(self, event: engine.Event) -> None:
         if isinstance(event, engine.StepDone):
-            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch, **event.metrics})
+            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch + 1, **event.metrics})
         elif isinstance(event, engine.EpochDone):
-            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch, **event.metrics})
+            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch + 1, **event.metrics})
         elif isinstance(event, engine.CheckpointReady):
             self.run.save_checkpoint(event.step, event.tensors, event.state)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scansearch.errors import InputError
 from scansearch.records.costs import Costs
-from scansearch.records.lookup import expect_search
+from scansearch.records.lookup import expect_kind
 from scansearch.records.preferences import Preferences
 from scansearch.runs.folder import Run
 
@@ -22,9 +22,9 @@ def read_preferences(source: Path, *, warn: Callable[[str], None] = warnings.war
     Raises:
         InputError: no preferences there, and no checkpoint to select from.
     """
+    expect_kind(source, ("search", "preferences"), command="derive")
     if not source.is_dir():
         return Preferences.load(source)
-    expect_search(source, command="derive")
     run = Run.open(source)
     if (source / "preferences.json").is_file():
         return run.preferences

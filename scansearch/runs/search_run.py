@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from scansearch import engine
 from scansearch.costing.flops import full_flops
 from scansearch.costing.memory import describe
+from scansearch.data.specifications import absolute
 from scansearch.derivation.derive import derive
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import dump_yaml, load_yaml
 from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
-from scansearch.records.lookup import expect_search
+from scansearch.records.lookup import expect_kind, expect_search
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace, load_space
 from scansearch.runs.folder import Run, default_folder
@@ -34,17 +35,23 @@ from scansearch.searching.task import SearchTask
 from scansearch.text import human
 
 if TYPE_CHECKING:
+    from scansearch.data import ImageData
     from scansearch.searching.evolution import Evolution
 
 
 def search(
-    space: SearchSpace | str, *, data: str = "digits", out: str | Path | None = None, **options: Any
+    space: SearchSpace | str,
+    *,
+    data: str | ImageData = "digits",
+    out: str | Path | None = None,
+    **options: Any,
 ) -> SearchResult:
     """Train the supernet of ``space`` on ``data``, and read off what it prefers.
 
     Args:
         space: a :class:`~scansearch.records.space.SearchSpace`, or the name or path of one.
-        data: a data specification, see :mod:`scansearch.data`.
+        data: a data specification, see :func:`scansearch.data.load_data`, or images that the program holds, see
+            :func:`scansearch.data_from_arrays` and :func:`scansearch.data_from_dataset`.
         out: the run folder; by default a new one below ``runs/``.
         options: any field of :class:`~scansearch.searching.config.SearchConfig`, for example ``epochs=5``,
             ``strategy="darts"``, ``seed=1``.
@@ -57,9 +64,12 @@ def search(
         RunStopped: the run had to stop; what it has written can be resumed.
     """
     name = space.name if isinstance(space, SearchSpace) else str(space)
-    config = search_config(space=name, data=data, **options)
+    images = None if isinstance(data, str) else data
+    config = search_config(space=name, data=data if images is None else images.spec, **options)
+    if not isinstance(space, SearchSpace):
+        expect_kind(space, ("space",), command="search")
     value = space if isinstance(space, SearchSpace) else load_space(space)
-    return SearchJob.start(config, value, out, ignore).only_search()
+    return SearchJob.start(config, value, out, ignore, images).only_search()
 
 
 def run_search(
@@ -70,13 +80,19 @@ def run_search(
     Raises:
         InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
     """
+    expect_kind(config.space, ("space",), command="run")
     return SearchJob.start(config, load_space(config.space), out, observe).finish()
 
 
-def resume_search(folder: str | Path, *, observe: Observer = ignore) -> RunResult:
-    """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again."""
+def resume_search(
+    folder: str | Path, *, observe: Observer = ignore, data: ImageData | None = None
+) -> RunResult:
+    """Continue an interrupted run from its last intact checkpoint, or write a finished one's result again.
+
+    ``data``: the images, where the run was given such and not a specification.
+    """
     expect_search(folder, command="run --resume")
-    return SearchJob.resume(Run.open(folder), observe).finish()
+    return SearchJob.resume(Run.open(folder), observe, data).finish()
 
 
 class SearchJob(RunJob):
@@ -85,25 +101,32 @@ class SearchJob(RunJob):
     command = "run"
 
     def __init__(self, task: SearchTask, observe: Observer) -> None:
-        super().__init__(task, task.supernet, observe)
+        # The sampled relaxations compute a part of the branches in each step.
+        super().__init__(task, task.supernet, observe, whole=task.config.relaxation in ("softmax", "sigmoid"))
         self.config, self.space, self.task = task.config, task.space, task
 
     @classmethod
     def start(
-        cls, config: SearchConfig, space: SearchSpace, out: str | Path | None, observe: Observer
+        cls,
+        config: SearchConfig,
+        space: SearchSpace,
+        out: str | Path | None,
+        observe: Observer,
+        images: ImageData | None = None,
     ) -> SearchJob:
         """A new search in a new folder: ``out``, or one below ``runs/``."""
-        job = cls(assemble_search(config, space), observe)
+        config = config.model_copy(update={"data": absolute(config.data)})
+        job = cls(assemble_search(config, space, images), observe)
         folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
         job.create(folder)
         return job
 
     @classmethod
-    def resume(cls, run: Run, observe: Observer) -> SearchJob:
+    def resume(cls, run: Run, observe: Observer, images: ImageData | None = None) -> SearchJob:
         """The search in the folder of ``run``."""
         config = load_yaml(run.folder / "config.yaml", SearchConfig)
         space = load_yaml(run.folder / "space.yaml", SearchSpace)
-        job = cls(assemble_search(config, space), observe)
+        job = cls(assemble_search(config, space, images), observe)
         job.reopen(run)
         return job
 

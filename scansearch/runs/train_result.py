@@ -20,6 +20,7 @@ class TrainResult:
         validation, test: the best weights' scores; test is touched here only.
         best_epoch: counted from 1.
         figures: parameters, FLOPs an image, seconds of training.
+        initial: what the weights gave that it started from, one line each; empty for fresh ones.
     """
 
     run: Run
@@ -30,6 +31,7 @@ class TrainResult:
     test: Evaluation
     figures: dict[str, float]
     baseline: tuple[str, float] | None
+    initial: tuple[str, ...] = ()
 
 
 def training_lines(result: TrainResult) -> list[str]:
@@ -63,10 +65,12 @@ def next_commands(result: TrainResult) -> list[str]:
 def training_markdown(result: TrainResult) -> str:
     """The summary of a finished training as Markdown."""
     config, broken = result.config, result.run.metrics("broken")
+    start = "from scratch" if config.weights is None else "from given weights"
     lines = [
-        f"# {config.model} on {config.data}, from scratch, seed {config.seed}",
+        f"# {config.model} on {config.data}, {start}, seed {config.seed}",
         "",
         *(f"* {line}" for line in training_lines(result)),
+        *(f"* weights: {line}" for line in result.initial),
         "",
         "| layer | directions |",
         "| ---: | --- |",

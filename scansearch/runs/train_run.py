@@ -4,60 +4,74 @@ config.yaml        what was asked            best.safetensors   weights with the
 genotype.yaml      the directions            result.json        the scores of those weights
 metrics.jsonl      one line per step         plots/             the curves, the confusion matrix
 checkpoints/       the last two              summary.md         the result in words
+weights.json       what the weights gave that it started from, where it did
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from scansearch import engine
 from scansearch._version import __version__
 from scansearch.costing.flops import FULL, full_flops
 from scansearch.costing.memory import describe
+from scansearch.data.specifications import absolute
 from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
-from scansearch.files.strict import load_yaml
+from scansearch.files.strict import load_json, load_yaml
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
-from scansearch.runs.recorder import Observer, ignore
+from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
 from scansearch.training.assembly import assemble_training
 from scansearch.training.config import TrainConfig, train_config
+from scansearch.training.initial import StartReport, weight_file
 from scansearch.training.task import TrainTask
+
+if TYPE_CHECKING:
+    from scansearch.data import ImageData
+
+INITIAL = "weights.json"
 
 
 def train(
     model: Genotype | str | Path,
     *,
-    data: str | None = None,
+    data: str | ImageData | None = None,
     out: str | Path | None = None,
     recipe: str | Path | None = None,
     observe: Observer = ignore,
     **options: Any,
 ) -> TrainResult:
-    """Train a model from scratch, in a new run folder.
+    """Train a model from scratch, or from given weights, in a new run folder.
 
     Args:
         model: a genotype, the file of one, a run folder that holds one, or a registered model's name.
-        data: a data specification; None for the data that the genotype was searched on.
+        data: a data specification, or images that the program holds (:func:`scansearch.data_from_arrays`); None for
+            the data that the genotype was searched on.
         out: the run folder; by default a new one below ``runs/``.
         recipe: a YAML file with fields of TrainConfig, such as those in ``experiments/``.
-        options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``.
+        options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``, or
+            ``weights="runs/TRAINED"`` to start from those weights.
 
     Raises:
         InputError: nothing has been written. RunStopped (Interrupted): what was written can be resumed.
     """
     genotype = model if isinstance(model, Genotype) else None
     name = f"genotype {genotype.hash}" if genotype is not None else str(model)
-    config = train_config(recipe, model=name, data=data, **options)
-    return run_training(config, genotype, out=out, observe=observe)
+    images = None if data is None or isinstance(data, str) else data
+    if isinstance(options.get("weights"), Path):
+        options["weights"] = str(options["weights"])
+    config = train_config(recipe, model=name, data=data if images is None else images.spec, **options)
+    return run_training(config, genotype, out=out, observe=observe, images=images)
 
 
 def run_training(
@@ -66,47 +80,78 @@ def run_training(
     *,
     out: str | Path | None = None,
     observe: Observer = ignore,
+    images: ImageData | None = None,
 ) -> TrainResult:
-    """:func:`train` with a whole configuration; ``genotype`` takes precedence over ``config.model``."""
-    return TrainJob.start(config, genotype or find_genotype(config.model), out, observe).finish()
+    """:func:`train` with a whole configuration.
+
+    ``genotype`` takes precedence over ``config.model``, and ``images`` over ``config.data``.
+    """
+    return TrainJob.start(config, genotype or find_genotype(config.model), out, observe, images).finish()
 
 
-def resume_training(folder: str | Path, *, observe: Observer = ignore) -> TrainResult:
-    """Continue an interrupted training from its last intact checkpoint, or score a finished one again."""
+def resume_training(
+    folder: str | Path, *, observe: Observer = ignore, data: ImageData | None = None
+) -> TrainResult:
+    """Continue an interrupted training from its last intact checkpoint, or score a finished one again.
+
+    ``data``: the images, where the training was given such and not a specification.
+    """
     expect_training(folder, command="train --resume")
-    return TrainJob.resume(Run.open(folder), observe).finish()
+    return TrainJob.resume(Run.open(folder), observe, data).finish()
 
 
 class TrainJob(RunJob):
-    """One training and the folder that it writes to."""
+    """One training and the folder that it writes to.
+
+    Attributes:
+        initial: the report on the weights that it started from, as ``weights.json`` has it; None for fresh ones.
+    """
 
     command = "train"
 
     def __init__(self, task: TrainTask, observe: Observer) -> None:
         super().__init__(task, task.model, observe)
         self.config, self.genotype, self.task = task.config, task.genotype, task
+        self.initial = None if task.start is None else task.start.report
 
     @classmethod
     def start(
-        cls, config: TrainConfig, genotype: Genotype, out: str | Path | None, observe: Observer
+        cls,
+        config: TrainConfig,
+        genotype: Genotype,
+        out: str | Path | None,
+        observe: Observer,
+        images: ImageData | None = None,
     ) -> TrainJob:
         """A new training in a new folder: ``out``, or one below ``runs/``."""
-        job = cls(assemble_training(config, genotype), observe)
+        if config.data is not None:
+            config = config.model_copy(update={"data": absolute(config.data)})
+        if config.weights is not None:
+            config = config.model_copy(update={"weights": str(weight_file(config.weights).absolute())})
+        job = cls(assemble_training(config, genotype, images), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
         folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
         job.create(folder)
         return job
 
     @classmethod
-    def resume(cls, run: Run, observe: Observer) -> TrainJob:
+    def resume(cls, run: Run, observe: Observer, images: ImageData | None = None) -> TrainJob:
         """The training in the folder of ``run``."""
         config = load_yaml(run.folder / "config.yaml", TrainConfig)
-        job = cls(assemble_training(config, run.genotype), observe)
+        # A checkpoint holds all weights, so those of the start are needed without one only.
+        read_weights = not run.checkpoints()
+        job = cls(assemble_training(config, run.genotype, images, read_weights=read_weights), observe)
+        if config.weights is not None and not read_weights:
+            job.initial = load_json(run.folder / INITIAL, StartReport)
+            warning = job.initial.warning()
+            if warning is not None:
+                observe(Warned(warning))
         job.reopen(run)
         return job
 
     def records(self) -> dict[str, str]:
-        return {"genotype.yaml": self.genotype.to_yaml()}
+        initial = {} if self.initial is None else {INITIAL: self.initial.to_json()}
+        return {"genotype.yaml": self.genotype.to_yaml()} | initial
 
     @property
     def best_file(self) -> Path:
@@ -119,8 +164,11 @@ class TrainJob(RunJob):
 
     def _finish(self) -> TrainResult:
         config, task = self.config, self.task
+        start = "from scratch" if config.weights is None else f"from {config.weights}"
         recorder = self.recorder(
-            f"training of {config.model} from scratch on {config.data}", [describe(self.forecast)]
+            f"training of {config.model} {start} on {config.data}",
+            [describe(self.forecast)],
+            weights=() if task.start is None else task.start.lines,
         )
         started = time.monotonic()
         recorder.drive(on_epoch=self._keep_best)
@@ -134,7 +182,7 @@ class TrainJob(RunJob):
             run=self.run,
             config=config,
             genotype=self.genotype,
-            best_epoch=int(best.notes["epoch"]) + 1,
+            best_epoch=_best_epoch(best.notes),
             validation=scores["validation"],
             test=scores["test"],
             figures={
@@ -143,6 +191,7 @@ class TrainJob(RunJob):
                 "seconds": seconds,
             },
             baseline=self.baseline(),
+            initial=() if self.initial is None else self.initial.lines,
         )
         if self.writes:
             self._write(result)
@@ -154,7 +203,7 @@ class TrainJob(RunJob):
         arguments = self.task.arguments | {"img_size": list(self.data.image_size)}
         notes = {
             "data": self.config.data,
-            "epoch": event.epoch,
+            "best_epoch": event.epoch + 1,
             "validation_accuracy": event.metrics["validation_accuracy"],
             "seed": self.config.seed,
             "scansearch": __version__,
@@ -196,3 +245,8 @@ class TrainJob(RunJob):
         curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
         write_figure(folder / "plots" / "training.png", curves)
         write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
+
+
+def _best_epoch(notes: Mapping[str, Any]) -> int:
+    """Counted from 1; weight files of earlier versions call it ``epoch`` and count from 0."""
+    return int(notes["best_epoch"]) if "best_epoch" in notes else int(notes["epoch"]) + 1

@@ -63,8 +63,9 @@ class SearchConfig(StrictModel):
 
     ``k`` is the number of directions per layer, both of the derived genotype and of the gates that are
     active at once in the sampled relaxations. ``image_size`` is a side or (height, width). ``augment`` is an Augment
-    or a preset's name (none, light, imagenet); None is ``light``, or the data set's own way. Pictures that cannot be
-    read are skipped, up to ``max_broken``.
+    or a preset's name (none, light, imagenet); None is ``light``, or the data set's own way. ``channels`` of a picture:
+    1 (grey), 3, or 4 (with opacity); None is 3, or what the data set has. Pictures that cannot be read are skipped, up
+    to ``max_broken``.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -72,6 +73,7 @@ class SearchConfig(StrictModel):
     variant: str | None = None
     data: str = "digits"
     image_size: ImageSize | None = None
+    channels: Literal[1, 3, 4] | None = None
     k: int = Field(default=4, ge=1)
     strategy: str = "localmamba"
     relaxation: str = "softmax"

@@ -4,38 +4,58 @@ from __future__ import annotations
 
 from scansearch import engine
 from scansearch.data import ImageData, load_data
+from scansearch.data.arrays import fitting
+from scansearch.data.decoding import CHANNELS
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
 from scansearch.training.config import TrainConfig
+from scansearch.training.initial import read_initial
 from scansearch.training.task import TrainTask
 
 
-def assemble_training(config: TrainConfig, genotype: Genotype) -> TrainTask:
+def assemble_training(
+    config: TrainConfig,
+    genotype: Genotype,
+    images: ImageData | None = None,
+    *,
+    read_weights: bool = True,
+) -> TrainTask:
     """The task that ``config`` describes, at its first step; its own ``config`` has every gap filled in.
 
+    ``images`` take the place of ``config.data``. Without ``read_weights`` the weights are fresh whatever
+    ``config.weights`` says, for a task that goes on from a checkpoint.
+
     Raises:
-        InputError: the configuration does not fit the genotype, the data or this machine.
+        InputError: the configuration does not fit the genotype, the weights, the data or this machine.
     """
+    weights = read_initial(config.weights) if config.weights is not None and read_weights else None
     accelerator = engine.make_accelerator(config.device, config.mixed_precision)
-    config, data = with_data(config, genotype)
-    return TrainTask(config, genotype, data, accelerator)
+    config, data = with_data(config, genotype, images)
+    return TrainTask(config, genotype, data, accelerator, weights)
 
 
-def with_data(config: TrainConfig, genotype: Genotype) -> tuple[TrainConfig, ImageData]:
+def with_data(
+    config: TrainConfig, genotype: Genotype, images: ImageData | None = None
+) -> tuple[TrainConfig, ImageData]:
     """``config`` with the data, image size and augmentation that it left open filled in, and the data.
 
     Raises:
         InputError: the data cannot be used.
     """
     spec = config.data or genotype.provenance.data
-    if spec is None:
-        raise InputError("the genotype does not say what it was searched on: give --data")
-    searched = genotype.provenance.treatment
-    size = config.image_size or (searched.image_size if searched else genotype.model.get("img_size", 224))
-    augment = config.augment
-    if augment is None and searched is not None and spec == genotype.provenance.data:
-        augment = searched.augment
-    data = load_data(spec, image_size=size, augment=augment, max_broken=config.max_broken)
+    if images is not None:
+        spec = images.spec
+        data = fitting(
+            images,
+            image_size=config.image_size,
+            augment=config.augment,
+            channels=config.channels,
+            max_broken=config.max_broken,
+        )
+    else:
+        if spec is None:
+            raise InputError("the genotype does not say what it was searched on: give --data")
+        data = _load(spec, config, genotype)
     height, width = data.image_size
     update = {
         "data": spec,
@@ -43,3 +63,16 @@ def with_data(config: TrainConfig, genotype: Genotype) -> tuple[TrainConfig, Ima
         "augment": data.augment,
     }
     return config.model_copy(update=update), data
+
+
+def _load(spec: str, config: TrainConfig, genotype: Genotype) -> ImageData:
+    """The data ``spec``; what ``config`` leaves open is as in the search, where that was on the same data."""
+    searched = genotype.provenance.treatment
+    size = config.image_size or (searched.image_size if searched else genotype.model.get("img_size", 224))
+    augment = config.augment
+    channels: int | None = config.channels
+    if searched is not None and spec == genotype.provenance.data:
+        augment = searched.augment if augment is None else augment
+        known = len(searched.mean or ())
+        channels = known if channels is None and known in CHANNELS else channels
+    return load_data(spec, image_size=size, augment=augment, max_broken=config.max_broken, channels=channels)

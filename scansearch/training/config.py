@@ -82,6 +82,10 @@ class TrainConfig(StrictModel):
         model: a genotype file, a run folder that holds one, or a registered model such as ``localvim_tiny``.
         data: a data specification; None for the data that the genotype was searched on.
         image_size: side, or (height, width), in pixels; None for that of the search, or the model's own.
+        channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for that of a search on the same data,
+            else 3, or what the data set has.
+        weights: a weight file or a training's run folder to start from, see :mod:`scansearch.training.initial`; None
+            for fresh weights.
         model_options: further arguments of the model's class, for example ``{embed_dim: 64}``.
         drop_path: rate of the last layer, rising from 0 in the first; None for the genotype's own.
         augment: see :class:`scansearch.data.augment.Augment`, or a preset's name (none, light, imagenet); None for
@@ -92,9 +96,11 @@ class TrainConfig(StrictModel):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     model: str
+    weights: str | None = None
     model_options: dict[str, Any] = Field(default_factory=dict)
     data: str | None = None
     image_size: ImageSize | None = None
+    channels: Literal[1, 3, 4] | None = None
     epochs: int = Field(default=25, ge=1)
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1)

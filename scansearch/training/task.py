@@ -16,8 +16,10 @@ from scansearch import engine
 from scansearch.data import ImageData, Split, training_batches
 from scansearch.engine.micro_batches import MicroBatch, add_gradients, check_batch_size
 from scansearch.errors import InputError
+from scansearch.models.transfer import load_transfer
 from scansearch.seeding import Stream, seed_everything
 from scansearch.training.config import TrainConfig
+from scansearch.training.initial import InitialWeights, fit_weights
 from scansearch.training.optimizer import group_numbers, group_tensors, make_optimizer
 
 if TYPE_CHECKING:
@@ -44,13 +46,19 @@ class TrainTask:
 
     Attributes:
         model: what learns.
+        start: the weights that it starts from; None for fresh ones, and where a checkpoint replaces them.
         ema: the moving average of its weights, or None.
         best: epoch, accuracy (percent) and loss of the best validation so far.
         improved: whether the last epoch was the best.
     """
 
     def __init__(
-        self, config: TrainConfig, genotype: Genotype, data: ImageData, accelerator: Accelerator
+        self,
+        config: TrainConfig,
+        genotype: Genotype,
+        data: ImageData,
+        accelerator: Accelerator,
+        weights: InitialWeights | None = None,
     ) -> None:
         self.config, self.genotype, self.data, self.accelerator = config, genotype, data, accelerator
         check_batch_size(
@@ -68,7 +76,12 @@ class TrainTask:
         self.steps_per_epoch = data.train.count // config.batch_size
         self.arguments = model_arguments(config, data)
         seed_everything(Stream.WEIGHTS, config.seed)
-        self.model = cast("ScanBackbone", genotype.build(**self.arguments)).to(accelerator.device)
+        self.model = cast("ScanBackbone", genotype.build(**self.arguments))
+        self.start = None
+        if weights is not None:
+            self.start = fit_weights(weights, self.model, genotype, self.arguments, data.classes)
+            load_transfer(self.model, self.start.given)
+        self.model.to(accelerator.device)
         self.layout = torch.channels_last if config.channels_last else torch.preserve_format
         self.model.to(memory_format=self.layout)
         self.model.set_grad_checkpointing(config.grad_checkpointing)

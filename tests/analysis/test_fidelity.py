@@ -154,6 +154,7 @@ def test_the_command_shows_every_score_and_writes_what_it_found(run, tmp_path, c
     ("arguments", "message"),
     [
         (["--samples", "2"], "at least 3 samples"),
+        (["--steps", "0"], "at least 3 samples, 1 training each and 1 step"),
         (["--k", "9"], "allowed: 1 to 4"),
         (["--samples", "99"], "36"),
     ],

@@ -183,7 +183,7 @@ def test_a_folder_without_images_is_refused(tmp_path, capsys):
         capsys, "run", "--data", f"folder:{tmp_path / 'empty'}", "--out", str(tmp_path / "run")
     )
     assert code == 2
-    assert "holds no images" in stderr
+    assert "is empty: put pictures in it" in stderr
 
 
 def test_resume_takes_no_other_option(finished, capsys):
@@ -257,7 +257,8 @@ def test_the_options_of_run_are_these(capsys):
     options = {name for parameter in get_command(app).commands["run"].params for name in parameter.opts}
     assert options == {
         "--space", "--k", "--variant", "--data", "--epochs", "--batch-size", "--seed", "--out", "--device",
-        "--strategy", "--set", "--resume", "--quiet", "--config",
+        "--strategy", "--set", "--resume", "--quiet", "--config", "--image-size", "--channels",
+        "--augment",
     }  # fmt: skip
 
 

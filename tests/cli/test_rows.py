@@ -140,9 +140,12 @@ WRONG_RUN = {
         "'training' is a training's run folder, but derive takes a search's",
     ),
     "evolve": (["training"], "'training' is a training's run folder, but evolve takes a search's run folder"),
-    "rank": (["training"], "(what takes a training's run folder: evaluate, export, compare, train, costs)"),
+    "rank": (
+        ["training"],
+        "(what takes a training's run folder: evaluate, predict, export, compare, train, costs)",
+    ),
     "evaluate": (["search"], "'search' is a search's run folder, but evaluate takes a training's run folder"),
-    "train": (["training/best.safetensors"], "is a weight file, but train takes a genotype file"),
+    "train": (["tiny.yaml"], "is a search space, but train takes a genotype file"),
     "run": (
         ["--resume", "training"],
         "is a training's run folder, but run --resume takes a search's run folder",
@@ -191,6 +194,9 @@ def test_evolving_and_exporting_from_python(runs, tmp_path) -> None:
     assert result.genotypes[0].provenance.data == "fake:8x8:3"
     assert result.genotypes[0].provenance.selection == "evolution"
     assert result.journal.is_file()
+    assert set(map(frozenset, result.own.layers)) == set(
+        map(frozenset, Run.open(runs / "search").genotype.layers)
+    )
     again = scansearch.evolve(runs / "search", k=1, evaluations=4, population=2, seed=3)
     assert again.evolution.scored == result.evolution.scored
     exported = scansearch.export(runs / "training", "yaml", tmp_path / "new" / "g.yaml")
@@ -211,3 +217,54 @@ def test_the_journal_is_named_after_the_checkpoint_that_was_read(runs, tmp_path)
     result = scansearch.evolve(folder, k=1, evaluations=2, population=2, warn=warnings.append)
     assert result.journal == folder / f"evolution-{older.stem}.journal"
     assert [newest.name in line for line in warnings] == [True]
+
+
+def test_an_evolution_without_a_choice_of_costs_says_so_and_what_it_wrote(runs, tmp_path, capsys) -> None:
+    own = Run.open(runs / "search").genotype
+    arguments = ("evolve", str(runs / "search"), "--population", "2", "--seed", "5")
+    code, out, _ = call(capsys, *arguments, "--k", "1", "--evaluations", "6")
+    result = scansearch.evolve(runs / "search", k=1, evaluations=6, population=2, seed=5)
+    assert code == 0
+    assert len({one.cost for one in result.evolution.scored}) == 1
+    assert "all of them cost the same (" in out
+    assert "--k-min and --k-max let costs differ" in out
+    assert f"the genotype that the search chose: validation loss {result.own.loss:.4f}, flops" in out
+    assert f"scores written to {result.journal}" in out
+    whole = scansearch.evolve(runs / "search", k=len(own.layers[0]), evaluations=10_000, population=4, seed=6)
+    canonical = {tuple(map(frozenset, one.layers)): one for one in whole.evolution.scored}
+    met = canonical[tuple(map(frozenset, own.layers))]
+    assert (met.loss, met.cost) == pytest.approx((result.own.loss, result.own.cost))
+    code, out, _ = call(capsys, *arguments, "--k-min", "1", "--k-max", "2", "--evaluations", "12")
+    assert (code, "cost the same" in out) == (0, False)
+
+
+def test_splits_go_by_the_names_that_folders_have(runs, capsys) -> None:
+    scores = [
+        rows(capsys, "evaluate", str(runs / "training"), "--split", name, "--device", "cpu")
+        for name in ("validation", "val", "valid")
+    ]
+    assert {score["split"] for (score,) in scores} == {"validation"}
+    assert len({score["loss"] for (score,) in scores}) == 1
+    code, _, err = call(capsys, "evaluate", str(runs / "training"), "--split", "train")
+    assert (code, "unknown split 'train' (allowed: validation or val, test)" in err) == (2, True)
+
+
+def test_epochs_count_from_one_and_layers_from_zero(runs, tmp_path) -> None:
+    import json
+
+    from scansearch.plots.training import epoch_numbers
+    from scansearch.records.weights import read_header
+
+    for run in ("search", "training"):
+        for kind in ("step", "epoch"):
+            assert next(record["epoch"] for record in Run.open(runs / run).metrics(kind)) == 1
+    result = json.loads((runs / "training" / "result.json").read_text())
+    header = read_header(runs / "training" / "best.safetensors")
+    assert header.notes["best_epoch"] == result["best_epoch"]
+    assert epoch_numbers([{"epoch": 0}, {"epoch": 1}, {"epoch": 3}]) == [1, 2, 4]
+    assert epoch_numbers([{"epoch": 1}, {"epoch": 2}]) == [1, 2]
+    scansearch.export(runs / "training", "hub", tmp_path / "hub")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    first = " ".join(Run.open(runs / "training").genotype.layers[0])
+    assert f"| 0 | {first} |" in card
+    assert f"| 0 | {first} |" in (runs / "training" / "summary.md").read_text()

@@ -62,7 +62,7 @@ def test_train_leaves_everything_that_it_promises(finished):
     result = json.loads((finished / "result.json").read_text())
     best = max(run.metrics("epoch"), key=lambda record: record["validation_accuracy"])
     assert result["validation"]["top1"] == pytest.approx(best["validation_accuracy"])
-    assert result["best_epoch"] == best["epoch"] + 1
+    assert result["best_epoch"] == best["epoch"]
     assert f"test accuracy {result['test']['top1']:.2f} %" in (finished / "summary.md").read_text()
 
 
@@ -75,7 +75,8 @@ def test_the_best_weights_are_the_ones_that_were_scored(finished):
     loaded = load_weights(finished / "best.safetensors")
     assert loaded.genotype.hash == Run.open(finished).genotype.hash
     assert loaded.arguments["num_classes"] == 10
-    assert 0.2 < loaded.notes["mean"][0] < loaded.notes["std"][0] < 0.5
+    assert 0.2 < loaded.treatment.mean[0] < loaded.treatment.std[0] < 0.5
+    assert loaded.treatment.classes == tuple("0123456789")
     assert sum(p.numel() for p in loaded.model.parameters()) == result["params"]
 
 
@@ -186,13 +187,14 @@ def test_the_options_of_the_other_commands_are_these():
     }
     assert found == {
         "train": {
-            "model", "--data", "--image-size", "--augment", "--config", "--epochs", "--batch-size", "--seed", "--out",
-            "--device", "--set", "--resume", "--quiet",
+            "model", "--data", "--image-size", "--channels", "--augment", "--weights", "--config", "--epochs",
+            "--batch-size", "--seed", "--out", "--device", "--set", "--resume", "--quiet",
         },
         "evaluate": {
             "subject", "--data", "--split", "--image-size", "--crop", "--batch-size", "--device", "--mixed-precision",
             "--workers", "--out", "--json",
         },
+        "predict": {"model", "images", "--top", "--device", "--json"},
         "compare": {"runs", "--out", "--latency", "--device", "--json"},
         "costs": {
             "subject", "--image-size", "--num-classes", "--variant", "--latency", "--device", "--batch", "--fresh",

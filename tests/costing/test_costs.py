@@ -219,7 +219,7 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
         (("nothing",), "'nothing' is unknown: costs takes a genotype file"),
         (("localvim_tiny", "--variant", "tiny"), "belongs to a search space"),
         (("vim8", "--variant", "huge"), "no variant"),
-        (("localvim_tiny", "--image-size", "-3"), "at least 1"),
+        (("localvim_tiny", "--image-size", "-3"), "expected a side such as 224"),
         (("vim8", "--latency", "--batch", "0"), "batch 0"),
     ],
 )

@@ -161,8 +161,6 @@ def test_bad_folders_are_one_clear_line(tmp_path):
     with pytest.raises(InputError, match="holds no images"):
         load_data(f"folder:{tmp_path / 'empty'}", image_size=8)
     made_images(tmp_path / "a" / "train", ("x", "y"), 3)
-    with pytest.raises(InputError, match="neither val/ nor test/"):
-        load_data(f"folder:{tmp_path / 'a'}", image_size=8)
     made_images(tmp_path / "a" / "val", ("x", "z"), 3)
     with pytest.raises(InputError, match="'z'"):
         load_data(f"folder:{tmp_path / 'a'}", image_size=8)
@@ -385,5 +383,5 @@ def test_timm_specifications_that_cannot_be_used_are_one_clear_line(spec, messag
 
 def test_a_file_that_is_no_tar_is_refused(tmp_path):
     (tmp_path / "x.tar").write_bytes(b"not a tar")
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="cannot be read as an uncompressed tar file"):
         load_data(f"timm:{tmp_path / 'x.tar'}", image_size=8)

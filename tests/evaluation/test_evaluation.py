@@ -156,8 +156,7 @@ BAD = {
     "unknown ending": (["FOLDER/x.bin"], "unknown ending"),
     "empty folder": (["FOLDER/empty"], "holds no genotype.yaml, best.safetensors"),
     "size": (["FILE", "--image-size", "8by8"], "expected a side"),
-    "split": (["FILE", "--split", "train"], "allowed: validation, test"),
-    "channels": (["FILE", "--data", "fake:8x8:10"], "1 channels"),
+    "split": (["FILE", "--split", "train"], "allowed: validation or val, test"),
     "crop": (["FILE", "--crop", "2"], "crop must lie in"),
     "crop of digits": (["FILE", "--crop", "0.9"], "augmentation of its own"),
     "batch": (["FILE", "--batch-size", "0"], "batch size"),
@@ -177,6 +176,14 @@ def test_bad_input_to_evaluate_is_one_clear_line(arguments, message, weight_file
     assert message in err
     assert err.count("\n") == 1
     assert not out
+
+
+def test_pictures_are_read_with_the_channels_that_the_model_takes(weight_file, genotype, tmp_path):
+    assert evaluate(weight_file, data="fake:8x8:10", device="cpu").images == 128  # grey
+    model = genotype.build(num_classes=10, in_chans=3, img_size=8)
+    save_weights(tmp_path / "w.safetensors", model, genotype, {"img_size": 8}, {})
+    with pytest.raises(InputError, match="'digits' has images of 1 channels, not 3"):
+        evaluate(tmp_path / "w.safetensors", data="digits", device="cpu")
 
 
 def test_a_model_with_other_classes_than_the_data_is_refused(genotype, tmp_path):

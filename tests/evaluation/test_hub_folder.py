@@ -50,7 +50,7 @@ def test_an_honest_folder_and_one_that_timm_wrote_give_the_model(folder: Path) -
     model = build_model("local_vim", [["h", "w2"]], num_classes=4, **MODEL).eval()
     model.load_state_dict(tensors)
     hub = load_hub_folder(folder)
-    assert (hub.channels, hub.image_size) == (3, (8, 8))
+    assert (hub.channels, hub.treatment.image_size) == (3, (8, 8))
     torch.testing.assert_close(hub.model(images), model(images))
     save_file(tensors, folder / "model.safetensors")  # as timm saves: no header of ours
     torch.testing.assert_close(load_hub_folder(folder).model(images), model(images))
@@ -66,8 +66,8 @@ def test_a_pickle_is_never_read(folder: Path) -> None:
 
 
 CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "huge width": (lambda config: config["model_args"].update(embed_dim=10**9), "the largest is"),
-    "huge image": (lambda config: config["model_args"].update(img_size=10**9), "the largest is"),
+    "huge width": (lambda config: config["model_args"].update(embed_dim=10**9), "must be at most"),
+    "huge image": (lambda config: config["model_args"].update(img_size=10**9), "must be at most"),
     "many layers": (lambda config: config["model_args"].update(directions=[["h"]] * 5000), "is the most"),
     "text for a number": (lambda config: config["model_args"].update(patch_size="8"), "patch_size"),
     "list for a number": (lambda config: config["model_args"].update(embed_dim=[8]), "embed_dim"),

@@ -18,6 +18,7 @@ import torch
 
 import scansearch.models
 from scansearch.cli import main
+from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.exporting import export
 from scansearch.exporting.check import ExportMismatch, compare
@@ -101,17 +102,18 @@ def test_timm_reads_the_hub_folder(family: str, genotypes: dict[str, Path], tmp_
 
 
 @pytest.mark.parametrize(
-    ("notes", "expected"),
+    ("statistics", "expected"),
     [
-        ({"mean": [0.3], "std": [0.4]}, {"mean": [0.3], "std": [0.4]}),
+        ({"mean": (0.3,), "std": (0.4,)}, {"mean": [0.3], "std": [0.4]}),
         ({"mean": None, "std": None}, {"mean": [0.0], "std": [1.0]}),
-        ({"mean": [0.3, 0.3], "std": [0.4]}, {"mean": [0.0], "std": [1.0]}),
+        ({"mean": (0.3, 0.3), "std": (0.4, 0.4)}, {"mean": [0.0], "std": [1.0]}),
     ],
 )
 def test_the_hub_folder_tells_how_its_images_are_normalised(
-    notes: dict[str, Any], expected: dict[str, Any], genotypes: dict[str, Path]
+    statistics: dict[str, Any], expected: dict[str, Any], genotypes: dict[str, Path]
 ) -> None:
-    source = dataclasses.replace(load_source(genotypes["local_vim"], SourceOptions(**SIZES)), notes=notes)
+    source = load_source(genotypes["local_vim"], SourceOptions(**SIZES))
+    source = dataclasses.replace(source, treatment=Treatment(image_size=(8, 8), **statistics))
     config = hub_folder.config(source)["pretrained_cfg"]
     assert {"mean": config["mean"], "std": config["std"]} == expected
     three = load_source(genotypes["local_vim"], SourceOptions(num_classes=4))

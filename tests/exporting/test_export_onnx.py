@@ -42,6 +42,7 @@ def test_onnxruntime_gives_the_same_logits_for_any_batch(
 
 
 @needs_onnx
+@pytest.mark.long
 def test_a_wrong_graph_leaves_no_file(
     genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["CONTRIBUTING.md", "docs/architecture.md", "experiments/README.md", "search_spaces/README.md"]
+PAGES = [
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/images.md",
+    "experiments/README.md",
+    "search_spaces/README.md",
+]
 FOLDERS = ("scansearch", "kernels", "tests", "experiments", "docs", "search_spaces")
 # Variables of the system and of Python itself.
 SYSTEM = {"HOME", "PYTHONPATH"}

@@ -44,6 +44,9 @@ NOT_RUN = {
     "python3 -m venv .venv": "an environment of its own: .ci/run",
     "pip install -e .": "an environment of its own: .ci/run",
     "pip install -e '.[onnx]'": "changes the environment",
+    "scansearch train runs/NAME --weights runs/TRAINED --data folder:PATH": "needs pictures: "
+    "tests/training/test_initial_weights.py starts from weights",
+    "scansearch predict runs/TRAINED IMAGES": "needs pictures: tests/evaluation/test_loading.py",
     "scansearch convert CHECKPOINT --model localvim_tiny --out FILE.safetensors": "needs the released weights: "
     "tests/models/test_checkpoints.py makes files like them",
     "scansearch run --data folder:PATH --variant tiny --k 4": "needs pictures and hours: tests/data and "

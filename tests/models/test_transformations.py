@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,10 +59,20 @@ def results(function: Callable[[Tensor], Tensor], model: ScanBackbone, x: Tensor
 COMPILER = pytest.mark.skipif(shutil.which("cc") is None, reason="inductor needs a C compiler")
 
 
+def _compilations() -> Iterator[object]:
+    """Every model, padding and backend; the shorter ones of them in the normal suite."""
+    for backend in ("eager", "aot_eager", "inductor"):
+        for padding in ("zero", "skip"):
+            for make in (vim, vim_token, vmamba):
+                short = padding == "skip" and (
+                    backend == "aot_eager" or (backend == "inductor" and make is vim)
+                )
+                marks = [COMPILER] * (backend == "inductor") + [pytest.mark.long] * (not short)
+                yield pytest.param(make, padding, backend, marks=marks)
+
+
 @pytest.mark.slow
-@MODELS
-@pytest.mark.parametrize("padding", ["zero", "skip"])
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=COMPILER)])
+@pytest.mark.parametrize(("make", "padding", "backend"), list(_compilations()))
 def test_compiles_layers_that_differ(make: Make, padding: str, backend: str) -> None:
     torch._dynamo.reset()
     model = make(padding)

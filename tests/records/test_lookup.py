@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.commands import call
 
 from scansearch.errors import InputError
 from scansearch.files.strict import dump_yaml
@@ -12,6 +13,7 @@ from scansearch.models.published import PUBLISHED
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import (
     Kind,
+    expect_kind,
     expect_search,
     expect_training,
     find_genotype,
@@ -143,7 +145,7 @@ WRONG: dict[str, tuple[str, tuple[Kind, ...], str]] = {
         "training",
         ("search",),
         "'training' is a training's run folder, but x takes a search's run folder (what takes a training's run "
-        "folder: evaluate, export, compare, train, costs)",
+        "folder: evaluate, predict, export, compare, train, costs)",
     ),
     "search": (
         "search",
@@ -187,7 +189,13 @@ def test_a_search_that_has_not_chosen_yet_says_so(shelf: Path) -> None:
 
 def test_the_other_kind_of_run_is_refused_and_nothing_else(shelf: Path) -> None:
     expect_search("search", command="derive")
-    for name in ("empty", "weights-only", "bare", "missing"):  # no runs at all, which is for others to say
+    for name in (
+        "empty",
+        "weights-only",
+        "bare",
+        "missing",
+        "text.bin",
+    ):  # no runs at all, which is for others to say
         expect_search(name, command="derive")
         expect_training(name, command="x")
     expect_training("young-training", command="x")
@@ -195,3 +203,63 @@ def test_the_other_kind_of_run_is_refused_and_nothing_else(shelf: Path) -> None:
         expect_search("training", command="derive")
     with pytest.raises(InputError, match="'search' is a search's run folder, but x takes"):
         expect_training("search", command="x")
+
+
+SUBJECTS = {
+    "vim8": "a search space",
+    "space.yml": "a search space",
+    "localvim_tiny": "a published model",
+    "genotype.yaml": "a genotype file",
+    "w.safetensors": "a weight file",
+    "model.onnx": "an exported model (.pt2, .onnx or hub folder)",
+    "hub": "an exported model (.pt2, .onnx or hub folder)",
+    "p.json": "a preferences file",
+    "search": "a search's run folder",
+    "training": "a training's run folder",
+}
+TAKES = {
+    "run --resume @": {"search"},
+    "train --resume @": {"training"},
+    "derive @ --k 1": {"search", "p.json"},
+    "evolve @": {"search"},
+    "rank @": {"search"},
+    "compare @": {"search", "training"},
+    "run --space @": {"vim8", "space.yml"},
+    "train @": set(SUBJECTS) - {"vim8", "space.yml", "model.onnx", "hub", "p.json"},
+    "evaluate @": {"training", "w.safetensors", "model.onnx", "hub"},
+    "costs @": set(SUBJECTS) - {"model.onnx", "hub", "p.json"},
+    "export @ --format yaml --out out.yaml": set(SUBJECTS)
+    - {"vim8", "space.yml", "model.onnx", "hub", "p.json"},
+    "convert @ --model localvim_tiny --out out.safetensors": {"w.safetensors"},
+}
+
+
+@pytest.mark.parametrize("command", TAKES)
+def test_every_command_says_what_a_subject_is_that_it_cannot_use(
+    command: str, shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is named is told for what it is, and never for missing or damaged."""
+    (shelf / "p.json").write_text('{"selection": "magnitude", "scores": []}')
+    wrong = [name for name in SUBJECTS if name not in TAKES[command]]
+    assert wrong
+    for name in wrong:
+        code, _, err = call(capsys, *command.replace("@", name).split())
+        assert code == 2, name
+        assert f"{name!r} is {SUBJECTS[name]}, but " in err
+        assert "(what takes a" in err
+        assert err.count("\n") == 1
+
+
+def test_a_weight_file_of_ours_is_not_converted_twice(
+    shelf: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("convert", "w.safetensors", "--model", "localvim_tiny", "--out", "out.safetensors")
+    assert "w.safetensors is in scansearch's layout already" in call(capsys, *arguments)[2]
+
+
+def test_a_name_that_stands_for_nothing_is_left_to_its_reader(shelf: Path) -> None:
+    (shelf / "costs.json").write_text('{"schema": 1}')
+    for name in ("costs.json", "vim9", "empty"):
+        expect_kind(name, ("search", "preferences"), command="derive")
+    with pytest.raises(InputError, match=r"costs\.json"):
+        find_genotype("costs.json")

@@ -105,7 +105,7 @@ def test_a_wrong_file_is_one_line_naming_file_key_and_what_is_allowed(tmp_path, 
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[1]", "valid dict"),
+        ("[1]", "expected keys and values, found list"),
         ('{"schema": 1, "schema": 1}', r"not valid JSON \(key 'schema' is repeated\)"),
         ("[" * 100_000, "not valid JSON"),
         ('{"a": ' + "1" * 6000 + "}", "not valid JSON"),

@@ -125,7 +125,7 @@ def test_a_renamed_image_is_noticed(run, capsys):
     (images / "train" / "b" / "0.png").rename(images / "train" / "a" / "00.png")
     code, _, err = call(capsys, "run", "--resume", str(folder), "--quiet")
     assert code == 2
-    assert "images were renamed, or moved to another class" in err
+    assert "images were renamed, changed, or moved to another class" in err
 
 
 def test_device_and_workers_may_change(run, capsys):

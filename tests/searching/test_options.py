@@ -64,6 +64,7 @@ ELSEWHERE = {
     "image_size": "test_cli.py",
     "device": "test_cli.py",
     "augment": "test_data.py",
+    "channels": "test_decoding.py",
     "max_broken": "test_data.py",
     "workers": "test_data.py: the same batches with and without workers",
     "accumulate": "test_updates.py: micro-batches add up to the whole batch",

@@ -56,10 +56,12 @@ def config(source: Source) -> dict[str, Any]:
         **timm_settings(source),
     }
     classes = source.treatment.classes if source.treatment is not None else ()
+    digest = source.treatment.digest if source.treatment is not None else ""
     return {
         "architecture": source.genotype.family,
         "num_classes": model.num_classes,
         **({"label_names": list(classes)} if classes else {}),
+        **({"images_digest": digest} if digest else {}),
         "num_features": model.num_features,
         "global_pool": model.global_pool,
         "model_args": {
@@ -125,7 +127,7 @@ def model_card(source: Source) -> str:
     """README.md of the repository."""
     table = "\n".join(f"| {name} | {table_cell(value)} |" for name, value in figures(source).items())
     layers = "\n".join(
-        f"| {index} | {' '.join(names)} |" for index, names in enumerate(source.genotype.layers, start=1)
+        f"| {index} | {' '.join(names)} |" for index, names in enumerate(source.genotype.layers)
     )
     channels, (height, width) = source.model.in_chans, source.image_size
     return f"""---
