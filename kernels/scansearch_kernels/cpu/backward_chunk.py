@@ -15,6 +15,7 @@ from scansearch_kernels.cpu.rows import (
     MARKED,
     fill,
     load_row,
+    positive,
     prefetch_row,
     prefetch_target,
     store_row,
@@ -24,7 +25,6 @@ from scansearch_kernels.cpu.scan_states import recompute_one, recompute_two, rev
 from scansearch_kernels.cpu.tile import (
     note_input_rows,
     parameter,
-    positive,
     prefetch_inputs,
     raw_delta,
     read_row,
@@ -97,7 +97,7 @@ def _load_step(
     chunk, lanes, one = scratch.chunk, lane_count(tile.one), tile.one
     left = tile.channels - v * lanes
     raw = raw_delta(tile, row, v, scratch.ragged)
-    delta = plain_nan(positive(tile, raw))
+    delta = plain_nan(positive(tile.p, raw, one))
     slope, u, dy = spread(one), spread(one - one), spread(one - one)
     if invariant(tile.p, field.SOFTPLUS) != 0:
         slope = sigmoid(raw, one)

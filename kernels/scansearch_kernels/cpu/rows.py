@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from scansearch_kernels.cpu import layout as field
-from scansearch_kernels.cpu.vector_math import lane_count
+from scansearch_kernels.cpu.vector_math import lane_count, softplus
 from scansearch_kernels.cpu.vectors import (
     invariant,
     load,
@@ -103,6 +103,33 @@ def tensor_row(p: Any, which: int, batch: int, direction: int, row: int, one: An
         batch * invariant(p, which + 1) + direction * invariant(p, which + 2) + row * invariant(p, which + 3)
     )
     return offset(pointer(invariant(p, which), one), index)
+
+
+@njit(forceinline=True)
+def load_delta(p: Any, b: int, k: int, row: int, first: int, count: int, scratch: Any, one: Any) -> Any:
+    """delta of one step before softplus, for the tile of channels from `first`; row -1 leaves only the bias."""
+    padded = invariant(p, field.PADDED)
+    raw = spread(one - one)
+    if row >= 0:
+        source = tensor_row(p, field.DELTA, b, k, row, one)
+        rank = invariant(p, field.RANK)
+        if rank == 0:
+            raw = load_row(offset(source, first), count, scratch, one)
+        else:
+            weight = offset(pointer(invariant(p, field.WEIGHT), one), k * rank * padded + first)
+            for r in range(rank):
+                raw = raw + vload(weight, r * padded) * load(source, r)
+    if invariant(p, field.BIAS) != 0:
+        raw = raw + vload(pointer(invariant(p, field.BIAS), one), k * padded + first)
+    return raw
+
+
+@njit(forceinline=True)
+def positive(p: Any, raw: Any, one: Any) -> Any:
+    """delta itself: through softplus or as it is."""
+    if invariant(p, field.SOFTPLUS) != 0:
+        return softplus(raw, one)
+    return raw
 
 
 @njit(forceinline=True)

@@ -5,7 +5,7 @@ steps in chunks: first delta, delta * u and D * u of the whole chunk, then the r
 after the other with the state in the nearest cache, then the rows of y.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from numba import njit
 
@@ -16,35 +16,26 @@ from scansearch_kernels.cpu.rows import (
     MARKED,
     clear_marks,
     fill,
+    load_delta,
     load_row,
+    positive,
+    prefetch_row,
     prefetch_target,
+    row_at,
     store_row,
+    tensor_row,
     zero_unmarked,
 )
 from scansearch_kernels.cpu.scan_states import forward_four, forward_one
-from scansearch_kernels.cpu.tile import (
-    InputRows,
-    Tile,
-    address_list,
-    load_gates,
-    note_input_rows,
-    parameter,
-    positive,
-    prefetch_inputs,
-    raw_delta,
-    read_row,
-    saved_states,
-    skip_weight,
-    tile_row,
-    written_row,
-)
-from scansearch_kernels.cpu.vector_math import lane_count
+from scansearch_kernels.cpu.vector_math import lane_count, silu_and_slope
 from scansearch_kernels.cpu.vectors import (
+    address,
     fetch_add,
     invariant,
     offset,
     plain_nan,
     pointer,
+    prefetch,
     prefetch_to_write,
     spread,
     store,
@@ -52,27 +43,7 @@ from scansearch_kernels.cpu.vectors import (
     vstore,
 )
 
-CHUNK, TILE, STRIDE = field.CHUNK, field.TILE, field.STRIDE
-
-
-class Scratch(NamedTuple):
-    """Everything the phases of a chunk hand to each other."""
-
-    ragged: Any  # one vector, for a row's ragged end
-    deltas: Any  # [TILE, CHUNK, lanes]
-    inflows: Any  # [TILE, CHUNK, lanes]: delta u
-    results: Any  # [TILE, CHUNK, lanes]: the output before its gate
-    state: Any  # [TILE, states, lanes]
-    decays: Any  # [TILE, states, lanes]: A
-    inputs: Any  # InputRows
-    gates: Any  # [positions, vectors, lanes]: silu(z), where the call has a z
-
-
-class Image(NamedTuple):
-    """Where the output of a tile along one direction goes."""
-
-    y: Any  # [positions, channels]
-    marks: Any  # [positions], int8: which have been written
+CHUNK, TILE = field.CHUNK, field.TILE
 
 
 @njit
@@ -96,156 +67,156 @@ def scan_forward(call: int, grows: Any, one: Any) -> None:
 
 @njit
 def _one_tile(
-    p: Any, b: int, first_k: int, last_k: int, number: int, memory: int, grows: Any, one: Any
+    p: Any, b: int, first_k: int, last_k: int, tile: int, scratch: int, grows: Any, one: Any
 ) -> None:
-    """Several directions of one batch entry and one tile of channels; `memory` is the address of the scratch."""
+    """Several directions of one batch entry and one tile of channels."""
     lanes = lane_count(one)
-    first = number * TILE * lanes
-    dim, length = invariant(p, field.DIM), invariant(p, field.LENGTH)
+    first = tile * TILE * lanes
+    dim = invariant(p, field.DIM)
     count = min(TILE * lanes, dim - first)
     vectors = (count + lanes - 1) // lanes
-    marks = pointer(memory, INT8)
-    scratch = _lay_out(pointer(memory + invariant(p, field.MARKS_SIZE), one), invariant(p, field.STATES), one)
+    length, states = invariant(p, field.LENGTH), invariant(p, field.STATES)
+    marks = pointer(scratch, INT8)
+    work = pointer(scratch + invariant(p, field.MARKS_SIZE), one)
+    few = states + states % 2 + 4 * CHUNK  # what is no whole vector
+    gates = offset(work, (1 + 3 * field.STRIDE + 2 * states * TILE + (few + lanes - 1) // lanes) * lanes)
     if invariant(p, field.Z) != 0:
-        load_gates(p, b, first, count, scratch.gates, scratch.ragged, one)
+        for position in range(length):
+            z = offset(tensor_row(p, field.Z, b, 0, position, one), first)
+            for v in range(vectors):
+                row = load_row(offset(z, v * lanes), count - v * lanes, work, one)
+                vstore(gates, (position * vectors + v) * lanes, silu_and_slope(row, one)[0])
     for k in range(first_k, last_k):
         clear_marks(marks, length)
-        row = (b * invariant(p, field.DIRECTIONS) + k) * length
-        y = offset(pointer(invariant(p, field.Y), one), row * dim + first)
-        _one_direction(Tile(p, b, k, first, count, vectors, one), scratch, Image(y, marks), grows)
-        zero_unmarked(marks, length, y, dim, count, one)
-
-
-@njit(forceinline=True)
-def _lay_out(work: Any, states: int, one: Any) -> Any:
-    """The arrays of scratch, one after the other from `work`."""
-    lanes = lane_count(one)
-    deltas = offset(work, lanes)
-    inflows = offset(deltas, STRIDE * lanes)
-    results = offset(inflows, STRIDE * lanes)
-    state = offset(results, STRIDE * lanes)
-    decays = offset(state, TILE * states * lanes)
-    zeros = offset(decays, TILE * states * lanes)
-    few = states + states % 2 + 4 * CHUNK  # what is no whole vector: zeros and addresses
-    gates = offset(zeros, (few + lanes - 1) // lanes * lanes)
-    inputs = InputRows(address_list(offset(zeros, states + states % 2)), zeros)
-    return Scratch(work, deltas, inflows, results, state, decays, inputs, gates)
+        image = offset(
+            pointer(invariant(p, field.Y), one),
+            (b * invariant(p, field.DIRECTIONS) + k) * length * dim + first,
+        )
+        _one_direction(p, b, k, first, count, image, marks, gates, work, grows, one)
+        zero_unmarked(marks, length, image, dim, count, one)
 
 
 @njit
-def _one_direction(tile: Any, scratch: Any, image: Any, grows: Any) -> None:
-    """The chunks of one order."""
-    end = invariant(pointer(invariant(tile.p, field.LENGTHS), INT64), tile.k)
-    _start(tile, scratch)
+def _one_direction(
+    p: Any,
+    b: int,
+    k: int,
+    first: int,
+    count: int,
+    image: Any,
+    marks: Any,
+    gates: Any,
+    work: Any,
+    grows: Any,
+    one: Any,
+) -> None:
+    """The recurrence along one order."""
+    lanes = lane_count(one)
+    vectors = (count + lanes - 1) // lanes
+    states, padded, dim = (
+        invariant(p, field.STATES),
+        invariant(p, field.PADDED),
+        invariant(p, field.DIM),
+    )
+    # scratch: a ragged row; per step of a chunk and vector; per vector and state
+    deltas = offset(work, lanes)
+    inflows = offset(deltas, field.STRIDE * lanes)
+    results = offset(inflows, field.STRIDE * lanes)
+    state = offset(results, field.STRIDE * lanes)
+    decays = offset(state, TILE * states * lanes)
+    nothing = offset(decays, TILE * states * lanes)
+    addresses = pointer(address(offset(nothing, states + states % 2)), INT64)  # of B and C at each step
+    gated = invariant(p, field.Z) != 0
+    A = offset(pointer(invariant(p, field.A), one), k * states * padded + first)
+    skips = offset(pointer(invariant(p, field.SKIP), one), k * padded + first)
+    for v in range(vectors):
+        for n in range(states):
+            vstore(decays, (v * states + n) * lanes, plain_nan(vload(A, n * padded + v * lanes)))
+            store(nothing, n, one - one)
+    fill(state, vectors * states, one)
+    chunks = (invariant(p, field.STEPS) + CHUNK - 1) // CHUNK
+    saved = offset(pointer(invariant(p, field.SAVED), one), first)
+    saved = offset(saved, (b * invariant(p, field.DIRECTIONS) + k) * chunks * states * padded)
+    end = invariant(pointer(invariant(p, field.LENGTHS), INT64), k)
+    runs = vectors * (states // 4 + states % 4)
+    pace = (CHUNK + runs - 1) // runs  # rows of the next chunk to ask for in each run of a recurrence
     for start in range(0, end, CHUNK):
         steps = min(CHUNK, end - start)
-        if invariant(tile.p, field.KEEP) != 0:
-            _save_states(tile, start // CHUNK, scratch)
-        _load_chunk(tile, start, steps, scratch, image)
-        _recur_chunk(tile, start, steps, end, scratch, grows)
-        _store_chunk(tile, start, steps, scratch, image)
+        if invariant(p, field.KEEP) != 0:
+            for n in range(states):
+                for v in range(vectors):
+                    vstore(saved, n * padded + v * lanes, vload(state, (v * states + n) * lanes))
+            saved = offset(saved, states * padded)
 
+        for t in range(steps):
+            row = row_at(p, field.READ, k, start + t)
+            source = offset(tensor_row(p, field.U, b, k, max(row, 0), one), first)
+            position = row_at(p, field.WRITE, k, start + t)
+            if position >= 0:
+                prefetch_target(offset(image, position * dim), one)
+            store(addresses, t, address(nothing))
+            store(addresses, CHUNK + t, address(nothing))
+            if row >= 0:
+                store(addresses, t, address(tensor_row(p, field.B, b, k, row, one)))
+                store(addresses, CHUNK + t, address(tensor_row(p, field.C, b, k, row, one)))
+            for v in range(vectors):
+                left = count - v * lanes
+                delta = positive(p, load_delta(p, b, k, row, first + v * lanes, left, work, one), one)
+                u = spread(one - one)
+                if row >= 0:
+                    u = load_row(offset(source, v * lanes), left, work, one)
+                place = (v * CHUNK + t) * lanes
+                vstore(deltas, place, delta)  # a NaN of any bits: the inflow is NaN, whatever the decay is
+                vstore(inflows, place, delta * u)
+                skip = spread(one - one)
+                if invariant(p, field.SKIP) != 0:
+                    skip = vload(skips, v * lanes)
+                vstore(results, place, skip * u)
 
-@njit
-def _start(tile: Any, scratch: Any) -> None:
-    """A direction's A, a state of zero, and a row of zeros."""
-    states, padded, lanes = (
-        invariant(tile.p, field.STATES),
-        invariant(tile.p, field.PADDED),
-        lane_count(tile.one),
-    )
-    A = parameter(tile, field.A, states)
-    for v in range(tile.vectors):
-        for n in range(states):
-            A_n = plain_nan(vload(A, n * padded + v * lanes))
-            vstore(scratch.decays, (v * states + n) * lanes, A_n)
-    fill(scratch.state, tile.vectors * states, tile.one)
-    for n in range(states):
-        store(scratch.inputs.zeros, n, tile.one - tile.one)
+        ahead = start + CHUNK
+        for v in range(vectors):
+            here = v * CHUNK * lanes
+            n = 0
+            while n < states:
+                for later in range(ahead, min(ahead + pace, end)):
+                    _ask_for(p, b, k, later, first, one)
+                ahead += pace
+                if invariant(p, field.KEEP) != 0:
+                    for m in range(n, min(n + 4, states)):
+                        prefetch_to_write(saved, m * padded + v * lanes)
+                spot = (v * states + n) * lanes
+                if n + 4 <= states:
+                    forward_four(
+                        offset(deltas, here), offset(inflows, here), offset(results, here),
+                        offset(decays, spot), offset(state, spot), addresses, n, steps, grows, one,
+                    )  # fmt: skip
+                    n += 4
+                else:
+                    forward_one(
+                        offset(deltas, here), offset(inflows, here), offset(results, here),
+                        offset(decays, spot), offset(state, spot), addresses, n, steps, grows, one,
+                    )  # fmt: skip
+                    n += 1
+
+        for t in range(steps):
+            position = row_at(p, field.WRITE, k, start + t)
+            if position >= 0:
+                store(marks, position, MARKED)
+                target = offset(image, position * dim)
+                for v in range(vectors):
+                    result = vload(results, (v * CHUNK + t) * lanes)
+                    if gated:
+                        result = result * vload(gates, (position * vectors + v) * lanes)
+                    store_row(offset(target, v * lanes), count - v * lanes, work, result, one)
 
 
 @njit(forceinline=True)
-def _save_states(tile: Any, chunk: int, scratch: Any) -> None:
-    """Keep the states before a chunk for the backward."""
-    states, padded, lanes = (
-        invariant(tile.p, field.STATES),
-        invariant(tile.p, field.PADDED),
-        lane_count(tile.one),
-    )
-    saved = saved_states(tile, chunk)
-    for n in range(states):
-        for v in range(tile.vectors):
-            vstore(saved, n * padded + v * lanes, vload(scratch.state, (v * states + n) * lanes))
-
-
-@njit
-def _load_chunk(tile: Any, start: int, steps: int, scratch: Any, image: Any) -> None:
-    """delta, delta u and D u of a chunk, and where its rows of B and C are."""
-    lanes, one = lane_count(tile.one), tile.one
-    for t in range(steps):
-        row, position = read_row(tile, start + t), written_row(tile, start + t)
-        u_row = tile_row(tile, field.U, max(row, 0))
-        if position >= 0:
-            prefetch_target(offset(image.y, position * invariant(tile.p, field.DIM)), one)
-        note_input_rows(tile, t, row, scratch.inputs)
-        for v in range(tile.vectors):
-            delta = positive(tile, raw_delta(tile, row, v, scratch.ragged))
-            u = spread(one - one)
-            if row >= 0:
-                u = load_row(offset(u_row, v * lanes), tile.channels - v * lanes, scratch.ragged, one)
-            index = (v * CHUNK + t) * lanes
-            vstore(
-                scratch.deltas, index, delta
-            )  # a NaN of any bits: the inflow is NaN, whatever the decay is
-            vstore(scratch.inflows, index, delta * u)
-            vstore(scratch.results, index, skip_weight(tile, v) * u)
-
-
-@njit
-def _recur_chunk(tile: Any, start: int, steps: int, end: int, scratch: Any, grows: Any) -> None:
-    """The recurrence of a chunk: one vector of channels and up to four states at a time."""
-    lanes, one = lane_count(tile.one), tile.one
-    states, padded = invariant(tile.p, field.STATES), invariant(tile.p, field.PADDED)
-    addresses, saved = scratch.inputs.addresses, saved_states(tile, start // CHUNK + 1)
-    runs = tile.vectors * (states // 4 + states % 4)
-    pace = (CHUNK + runs - 1) // runs  # rows of the next chunk to ask for in each run of a recurrence
-    ahead = start + CHUNK
-    for v in range(tile.vectors):
-        here = v * CHUNK * lanes
-        deltas, inflows, results = (
-            offset(scratch.deltas, here),
-            offset(scratch.inflows, here),
-            offset(scratch.results, here),
-        )
-        n = 0
-        while n < states:
-            for step in range(ahead, min(ahead + pace, end)):
-                prefetch_inputs(tile, read_row(tile, step))
-            ahead += pace
-            if invariant(tile.p, field.KEEP) != 0:
-                for m in range(n, min(n + 4, states)):
-                    prefetch_to_write(saved, m * padded + v * lanes)
-            index = (v * states + n) * lanes
-            decays, state = offset(scratch.decays, index), offset(scratch.state, index)
-            if n + 4 <= states:
-                forward_four(deltas, inflows, results, decays, state, addresses, n, steps, grows, one)
-                n += 4
-            else:
-                forward_one(deltas, inflows, results, decays, state, addresses, n, steps, grows, one)
-                n += 1
-
-
-@njit
-def _store_chunk(tile: Any, start: int, steps: int, scratch: Any, image: Any) -> None:
-    """The rows of y of a chunk, gated."""
-    lanes, one = lane_count(tile.one), tile.one
-    for t in range(steps):
-        position = written_row(tile, start + t)
-        if position >= 0:
-            store(image.marks, position, MARKED)
-            target = offset(image.y, position * invariant(tile.p, field.DIM))
-            for v in range(tile.vectors):
-                result = vload(scratch.results, (v * CHUNK + t) * lanes)
-                if invariant(tile.p, field.Z) != 0:
-                    result = result * vload(scratch.gates, (position * tile.vectors + v) * lanes)
-                store_row(offset(target, v * lanes), tile.channels - v * lanes, scratch.ragged, result, one)
+def _ask_for(p: Any, b: int, k: int, step: int, first: int, one: Any) -> None:
+    """Prefetch what a later step reads."""
+    row = row_at(p, field.READ, k, step)
+    if row >= 0:
+        prefetch(tensor_row(p, field.B, b, k, row, one), 0)
+        prefetch(tensor_row(p, field.C, b, k, row, one), 0)
+        prefetch_row(offset(tensor_row(p, field.U, b, k, row, one), first), one)
+        if invariant(p, field.RANK) == 0:
+            prefetch_row(offset(tensor_row(p, field.DELTA, b, k, row, one), first), one)

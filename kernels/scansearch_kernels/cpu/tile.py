@@ -1,16 +1,15 @@
-"""One tile of channels along one order: what the phases of the scan's forward and backward work on."""
+"""One tile of channels along one order: what the phases of a chunk in the backward of the scan work on."""
 
 from typing import Any, NamedTuple
 
 from numba import njit
 
 from scansearch_kernels.cpu import layout as field
-from scansearch_kernels.cpu.rows import INT64, load_row, prefetch_row, row_at, tensor_row
-from scansearch_kernels.cpu.vector_math import lane_count, silu_and_slope, softplus
+from scansearch_kernels.cpu.rows import INT64, load_delta, load_row, prefetch_row, row_at, tensor_row
+from scansearch_kernels.cpu.vector_math import lane_count, silu_and_slope
 from scansearch_kernels.cpu.vectors import (
     address,
     invariant,
-    load,
     offset,
     pointer,
     prefetch,
@@ -79,29 +78,10 @@ def saved_states(tile: Any, chunk: int) -> Any:
 @njit(forceinline=True)
 def raw_delta(tile: Any, row: int, v: int, ragged: Any) -> Any:
     """delta of one vector of channels before softplus; row -1 leaves only the bias."""
-    p, lanes, one = tile.p, lane_count(tile.one), tile.one
-    raw = spread(one - one)
-    if row >= 0:
-        rank = invariant(p, field.RANK)
-        if rank == 0:
-            source = tile_row(tile, field.DELTA, row)
-            raw = load_row(offset(source, v * lanes), tile.channels - v * lanes, ragged, one)
-        else:
-            low = tensor_row(p, field.DELTA, tile.b, tile.k, row, one)
-            weight = parameter(tile, field.WEIGHT, rank)
-            for r in range(rank):
-                raw = raw + vload(weight, r * invariant(p, field.PADDED) + v * lanes) * load(low, r)
-    if invariant(p, field.BIAS) != 0:
-        raw = raw + vload(parameter(tile, field.BIAS, 1), v * lanes)
-    return raw
-
-
-@njit(forceinline=True)
-def positive(tile: Any, raw: Any) -> Any:
-    """delta itself: through softplus or as it is."""
-    if invariant(tile.p, field.SOFTPLUS) != 0:
-        return softplus(raw, tile.one)
-    return raw
+    channel = v * lane_count(tile.one)
+    return load_delta(
+        tile.p, tile.b, tile.k, row, tile.first + channel, tile.channels - channel, ragged, tile.one
+    )
 
 
 @njit(forceinline=True)
