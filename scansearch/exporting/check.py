@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scansearch.errors import RunStopped
-from scansearch.files.atomic import write_bytes
+from scansearch.files import temporary
+from scansearch.files.atomic import new_folder, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,9 +69,19 @@ def run_child(script: str, folder: Path, *arguments: str) -> None:
 
 @contextmanager
 def staging() -> Iterator[Path]:
-    """A folder for files that are still to be checked; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="scansearch-export-") as folder:
-        yield Path(folder)
+    """A folder for files that are still to be checked; gone afterwards, and those of killed processes with it.
+
+    Raises:
+        RunStopped: it cannot be made.
+    """
+    try:
+        folder = temporary.new_folder(Path(tempfile.gettempdir()), "scansearch-export")
+    except OSError as error:
+        raise RunStopped(f"cannot make a temporary folder: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        temporary.done(folder)
 
 
 def publish(staged: Path, out: Path) -> None:
@@ -86,13 +96,8 @@ def publish_folder(staged: Path, out: Path) -> None:
         RunStopped: the folder cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as beside:
-            made = Path(beside) / out.name
-            made.mkdir()
+        with new_folder(out) as made:
             for path in sorted(staged.iterdir()):
                 write_bytes(made / path.name, path.read_bytes())
-            if out.is_dir():
-                out.rmdir()  # known to be empty
-            os.replace(made, out)
     except OSError as error:
         raise RunStopped(f"cannot write {str(out)!r}: {error.strerror or error}") from error

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scansearch.errors import RunStopped
+from scansearch.files import temporary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,19 +22,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         RunStopped: the disk is full or the folder cannot be written; the old file is untouched.
     """
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        descriptor, made = temporary.new_file(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(made, 0o666 & ~_umask())
+            os.replace(made, path)
+        finally:
+            temporary.done(made)
         flush_folder(path.parent)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         raise RunStopped(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
@@ -60,6 +62,27 @@ def flush_folder(folder: Path) -> None:
         pass
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``path`` at the end of the block: whole, or not at all.
+
+    ``path`` must not exist, or be an empty folder.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    aside = temporary.new_folder(path.parent, f".{path.name}")
+    try:
+        yield aside
+        os.chmod(aside, 0o777 & ~_umask())
+        if os.name == "nt" and path.is_dir():
+            path.rmdir()  # elsewhere an empty folder is replaced
+        os.rename(aside, path)
+        flush_folder(path.parent)
+    finally:
+        temporary.done(aside)
 
 
 def _umask() -> int:

@@ -11,12 +11,9 @@ of one. ``metrics.jsonl`` grows by whole lines; lines that are no records are pa
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scansearch.errors import InputError, RunStopped
-from scansearch.files.atomic import flush_folder, write_bytes, write_text
+from scansearch.files.atomic import new_folder, write_bytes, write_text
 from scansearch.files.lock import held
 from scansearch.files.strict import read_text
+from scansearch.files.temporary import remove_abandoned
 from scansearch.records.genotype import Genotype
 from scansearch.records.preferences import Preferences
 
@@ -90,22 +88,18 @@ class Run:
             raise InputError(f"output folder {str(folder)!r} already holds a run; choose another --out")
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"output folder {str(folder)!r} is not empty; choose another --out")
-        aside = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+        files = {"environment.json": json.dumps(environment, indent=1) + "\n", "config.yaml": config_yaml}
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(folder)
-            for part in (aside, aside / "checkpoints", aside / "plots"):
-                part.mkdir()
-            files = {"environment.json": json.dumps(environment, indent=1) + "\n", "config.yaml": config_yaml}
-            for name, text in {**files, **(records or {})}.items():
-                write_text(aside / name, text)
-            aside.rename(folder)  # onto nothing, or onto an empty folder
+            with new_folder(folder) as aside:
+                for part in ("checkpoints", "plots"):
+                    (aside / part).mkdir()
+                for name, text in {**files, **(records or {})}.items():
+                    write_text(aside / name, text)
         except (OSError, RunStopped) as error:
-            shutil.rmtree(aside, ignore_errors=True)
             cause = error.__cause__ if isinstance(error, RunStopped) else error
             reason = getattr(cause, "strerror", None) or cause
             raise InputError(f"output folder {str(folder)!r} cannot be written: {reason}") from None
-        flush_folder(folder.parent)
         return cls(folder)
 
     @classmethod
@@ -153,12 +147,14 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else works in this folder inside the block.
+        """Nobody else works in this folder inside the block; what killed processes left unfinished is removed.
 
         Raises:
             InputError: another process does.
         """
         with held(self.folder / ".lock", f"run {str(self.folder)!r} is in use by another process"):
+            for folder in (self.folder, self._checkpoints, self.folder / "plots"):
+                remove_abandoned(folder)
             yield
 
     # --- metrics ---
@@ -272,24 +268,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
         return None
     whole = isinstance(record, dict) and isinstance(record.get("kind"), str)
     return record if whole and type(record.get("step")) is int else None
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes that died while creating ``folder`` left beside it."""
-    for path in folder.parent.glob(f".{glob.escape(folder.name)}.new-*"):
-        number = path.name.rpartition("-")[2]
-        if number.isdecimal() and not _is_alive(int(number)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return process != os.getpid()
 
 
 def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:

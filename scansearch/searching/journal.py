@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 import uuid
 from collections.abc import Iterator
@@ -36,3 +37,15 @@ def readable(journal: Path | None) -> Iterator[None]:
         raise InputError(
             f"journal {str(journal)!r} is damaged ({type(error).__name__}): remove it to start the evolution anew"
         ) from None
+
+
+def repair(journal: Path) -> None:
+    """Cut off a last line that a killed process did not finish; to be called while nobody writes.
+
+    Raises:
+        OSError: the journal cannot be written.
+    """
+    content = journal.read_bytes() if journal.is_file() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(journal, whole)

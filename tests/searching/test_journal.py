@@ -29,3 +29,13 @@ def test_a_journal_that_cannot_be_written_stops_in_one_line(tmp_path: Path) -> N
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(RunStopped, match="cannot write"):
         evolve(CANDIDATES, lambda layers: 1.0, k=1, journal=tmp_path / "file" / "evolution.journal")
+
+
+def test_a_line_that_a_killed_process_did_not_finish_is_cut_off(tmp_path: Path) -> None:
+    journal = tmp_path / "evolution.journal"
+    evolve(CANDIDATES, lambda layers: 1.0, k=1, evaluations=2, population=2, journal=journal)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":4,"worker')
+    result = evolve(CANDIDATES, lambda layers: 1.0, k=1, evaluations=4, population=2, journal=journal)
+    assert len(result.scored) == 4
+    assert journal.read_bytes().startswith(whole)
