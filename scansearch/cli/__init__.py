@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from scansearch.cli import bench, convert, costs, derive, info
+from scansearch.cli import bench, convert, costs, derive, info, timm_script
 from scansearch.cli import compare as compare_command
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import evolve as evolve_command
@@ -44,6 +44,7 @@ app.command("rank")(rank_command.rank)
 app.command("export")(export_command.export)
 app.command("costs")(costs.costs)
 app.command("convert")(convert.convert)
+app.command("timm", context_settings=timm_script.SETTINGS)(timm_script.timm_script)
 app.add_typer(bench.app, name="bench")
 app.command("spaces")(info.spaces)
 app.command("directions")(info.directions)
