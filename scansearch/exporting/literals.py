@@ -21,7 +21,9 @@ def literal(value: object, indent: int = 0) -> str:
         items = [literal(item, indent + 4) for item in value]
         if any(isinstance(item, list | tuple | dict) for item in value):
             return opening + "\n" + "".join(f"{inner}{item},\n" for item in items) + pad + closing
-        line = ", ".join(items)
+        if any(isinstance(item, str) for item in value) and sum(map(len, items)) + indent > WIDTH - 30:
+            return opening + "\n" + "".join(f"{inner}{item},\n" for item in items) + pad + closing
+        line = ", ".join(items) + ("," if isinstance(value, tuple) and len(items) == 1 else "")
         if len(line) + indent < WIDTH - 20:
             return opening + line + closing
         filled = textwrap.fill(line + ",", WIDTH, initial_indent=inner, subsequent_indent=inner)

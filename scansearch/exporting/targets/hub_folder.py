@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from scansearch.costing.flops import model_costs
 from scansearch.exporting.check import compare, publish_folder, staging
+from scansearch.exporting.picture_settings import picture_settings
 from scansearch.exporting.source import Source
 from scansearch.models import CONFIGURATION
 from scansearch.records.weights import save_weights
@@ -53,7 +53,7 @@ def config(source: Source) -> dict[str, Any]:
         **CONFIGURATION,
         "input_size": [model.in_chans, *source.image_size],
         "num_classes": model.num_classes,
-        **timm_settings(source),
+        **picture_settings(source),
     }
     classes = source.treatment.classes if source.treatment is not None else ()
     digest = source.treatment.digest if source.treatment is not None else ""
@@ -70,25 +70,6 @@ def config(source: Source) -> dict[str, Any]:
         },
         "pretrained_cfg": settings,
     }
-
-
-def timm_settings(source: Source) -> dict[str, Any]:
-    """What timm is to do with a picture: as in the training, where the weight file tells.
-
-    Else ImageNet's figures for three channels, and none for others: images must then come normalised.
-    """
-    channels, treatment = source.model.in_chans, source.treatment
-    mean = list(IMAGENET_DEFAULT_MEAN) if channels == 3 else [0.0] * channels
-    std = list(IMAGENET_DEFAULT_STD) if channels == 3 else [1.0] * channels
-    if treatment is not None and treatment.mean and treatment.std and len(treatment.mean) == channels:
-        mean, std = list(treatment.mean), list(treatment.std)
-    per_channel = {"mean": mean, "std": std}
-    if treatment is None:
-        return {"interpolation": "bicubic", "crop_pct": 1.0, **per_channel}
-    augment = treatment.augment
-    if augment is None:
-        return {"interpolation": "bilinear", "crop_pct": 1.0, **per_channel}
-    return {"interpolation": augment.resizing, "crop_pct": augment.crop, **per_channel}
 
 
 def figures(source: Source) -> dict[str, str]:

@@ -18,6 +18,7 @@ from scansearch.directions import parse_direction
 from scansearch.errors import InputError
 from scansearch.exporting.check import compare, publish, run_child, staging
 from scansearch.exporting.literals import import_lines, literal
+from scansearch.exporting.picture_settings import class_names, picture_settings
 from scansearch.exporting.source import Source
 from scansearch.exporting.templates import local_vim, local_vmamba, shared
 
@@ -38,6 +39,8 @@ Made by scansearch; needs only torch (on a GPU, mamba-ssm's scan is used where i
     model.load_state_dict(...)            # takes weights that scansearch trained, and the other way round
 
 Images are [batch, {channels}, height, width]; made for {height}x{width} pixels{sizes}.
+PICTURES says what the training made of pictures: resized so that this part (crop_pct) of the shorter side
+remains, cut to size, scaled to 0..1, less mean, divided by std. It names the classes where they are known.
 """
 '''
 
@@ -99,9 +102,15 @@ def standalone_text(source: Source) -> str:
         "hash": source.genotype.hash,
         "layers": [list(names) for names in source.genotype.layers],
     }
+    pictures = {
+        "size": source.image_size,
+        **picture_settings(source),
+        "classes": list(class_names(source)),
+    }
     filled = {
         "ORDERS": f"ORDERS: dict[tuple[str, int, int], list[int]] = {literal(tables)}",
         "GENOTYPE": f"GENOTYPE: dict[str, Any] = {literal(genotype)}",
+        "PICTURES": f"PICTURES: dict[str, Any] = {literal(pictures)}",
         "ARGUMENTS": f"ARGUMENTS: dict[str, Any] = {literal(arguments)}",
     }
     imports, common = _split(inspect.getsource(shared), filled)

@@ -10,6 +10,7 @@ import torch
 from scansearch.errors import InputError
 from scansearch.exporting.check import compare, publish, run_child, staging
 from scansearch.exporting.literals import literal
+from scansearch.exporting.picture_settings import class_names, picture_settings
 from scansearch.exporting.source import Source
 
 SUFFIXES = (".py",)
@@ -27,7 +28,9 @@ DIRECTIONS = {directions}
 
 ARGUMENTS = {arguments}
 
-default_cfgs = generate_default_cfgs({{"{name}": {{**CONFIGURATION, "input_size": {input_size}}}}})
+SETTINGS = {settings}
+
+default_cfgs = generate_default_cfgs({{"{name}": {{**CONFIGURATION, **SETTINGS}}}})
 
 
 @register_model
@@ -70,13 +73,20 @@ def module_text(source: Source) -> str:
     if timm.is_model(name):
         raise InputError(f"--name {name!r}: already registered with timm, choose another")
     directions = [list(names) for names in source.genotype.layers]
+    settings = {
+        "input_size": (source.model.in_chans, *source.image_size),
+        "num_classes": source.model.num_classes,
+        **picture_settings(source),
+    }
+    if names := class_names(source):
+        settings["label_names"] = list(names)
     return _MODULE.format(
         name=name,
         hash=source.genotype.hash,
         family=source.genotype.family,
         directions=literal(directions),
         arguments=literal(source.all_arguments),
-        input_size=(source.model.in_chans, *source.image_size),
+        settings=literal(settings),
         description=f"{type(source.model).__name__} with the directions of genotype {source.genotype.hash}.",
     )
 

@@ -23,6 +23,7 @@ from scansearch.exporting.templates.shared import (
 
 GENOTYPE: dict[str, Any] = {"family": "local_vim", "hash": "", "layers": [["h", "h_flip"], ["v", "v_flip"]]}
 ARGUMENTS: dict[str, Any] = {}
+PICTURES: dict[str, Any] = {}
 
 
 class LocalVimMixer(DirectionalSSM):
