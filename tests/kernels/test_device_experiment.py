@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = [sys.executable, str(ROOT / "experiments/device/run.py")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_smoke_and_timing_run_dry_and_leave_their_results(tmp_path: Path) -> None:
     done = subprocess.run(
         [*RUN, "smoke", "timing", "--dry", "--out", str(tmp_path), "--seconds", "600"],

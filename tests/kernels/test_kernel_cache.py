@@ -145,7 +145,8 @@ LESSER = {
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the names of processors are x86's")
-@pytest.mark.parametrize("used", ["SSE", pytest.param("AVX2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("used", ["SSE", "AVX2"])
 def test_right_on_lesser_processors(used: str, tmp_path: Path) -> None:
     name, features = LESSER[used]
     found = compute(NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features, NUMBA_CACHE_DIR=str(tmp_path))

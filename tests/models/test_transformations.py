@@ -65,7 +65,7 @@ def _compilations() -> Iterator[object]:
         for padding in ("zero", "skip"):
             for make in (vim, vim_token, vmamba):
                 short = padding == "skip" and (
-                    backend == "aot_eager" or (backend == "inductor" and make is vim)
+                    (backend == "aot_eager" and make is not vim) or (backend == "inductor" and make is vim)
                 )
                 marks = [COMPILER] * (backend == "inductor") + [pytest.mark.long] * (not short)
                 yield pytest.param(make, padding, backend, marks=marks)
@@ -76,7 +76,9 @@ def _compilations() -> Iterator[object]:
 def test_compiles_layers_that_differ(make: Make, padding: str, backend: str) -> None:
     torch._dynamo.reset()
     model = make(padding)
-    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    # inductor fails to sort strides that depend on two unknown sides: it gets a program for each size instead
+    dynamic = False if backend == "inductor" and make is vmamba else None
+    compiled = torch.compile(model, backend=backend, fullgraph=True, dynamic=dynamic)
     for size in SIZES:  # the compiler meets each grid before the model itself does
         x = images(size)
         found = results(compiled, model, x)

@@ -80,16 +80,8 @@ def _kill_and_resume(strategy: str, kills: int, space: str, tmp_path: Path) -> N
     ]
 
 
-# That a resume from any checkpoint is exact is tried for every strategy in test_search_loop.py; kills are slow.
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "strategy",
-    [name if name == "localmamba" else pytest.param(name, marks=pytest.mark.long) for name in STRATEGIES],
-)
-def test_three_kills_change_nothing(strategy, tiny_space_file, tmp_path):
-    _kill_and_resume(strategy, 3, tiny_space_file, tmp_path)
-
-
+# That a resume from any checkpoint is exact is tried for every strategy in test_search_loop.py, and a killed command
+# in test_cli.py; twenty kills are slow.
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_twenty_kills_change_nothing(strategy, tiny_space_file, tmp_path):
