@@ -81,7 +81,8 @@ def test_the_best_weights_are_the_ones_that_were_scored(finished):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGKILL, -9)],
 )
 def test_an_interrupted_training_resumes_in_mid_epoch_and_ends_bit_identical(
     number, code, finished, tmp_path, capsys
