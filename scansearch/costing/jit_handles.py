@@ -33,7 +33,7 @@ def jit_handles() -> dict[str, Handle]:
 def count_in_fvcore() -> None:
     """Make fvcore's ``FlopCountAnalysis`` use these handles in this process; nothing, where fvcore is not installed."""
     try:
-        import fvcore.nn  # type: ignore[import-not-found, unused-ignore]
+        import fvcore.nn
     except ImportError:
         return
     plain = fvcore.nn.FlopCountAnalysis

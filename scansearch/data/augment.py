@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -135,10 +135,10 @@ def image_transforms(
         training = create_transform(
             shape,
             is_training=True,
-            scale=tuple(augment.scale),
-            ratio=tuple(augment.ratio),
+            scale=cast(Any, tuple(augment.scale)),
+            ratio=cast(Any, tuple(augment.ratio)),
             hflip=augment.flip,
-            color_jitter=augment.color_jitter or None,
+            color_jitter=cast(Any, augment.color_jitter or None),
             auto_augment=augment.policy,
             interpolation=augment.interpolation,
             mean=mean,

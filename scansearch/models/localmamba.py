@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from timm.models import generate_default_cfgs, is_model, register_model
+from timm.models import PretrainedCfg, generate_default_cfgs, is_model, register_model
 from torch import nn
 
 from scansearch.errors import InputError
@@ -28,19 +28,18 @@ FAMILY_NAMES = {
 PYRAMID = "_pyramid"  # a plain backbone's name with it has four scales, as segmentation models want them
 PLAIN = [name for name, published in PUBLISHED.items() if published.family == "local_vim"]
 
-default_cfgs = generate_default_cfgs(
-    {
-        name: {
-            **CONFIGURATION,
-            "license": "apache-2.0",
-            "description": PUBLISHED[name.removesuffix(PYRAMID)].summary,
-            "paper_name": "LocalMamba: Visual State Space Model with Windowed Selective Scan",
-            "paper_ids": "arXiv:2403.09338",
-        }
-        for name in [*PUBLISHED, *(name + PYRAMID for name in PLAIN)]
+_CONFIGURATIONS: dict[str, dict[str, Any] | PretrainedCfg] = {
+    name: {
+        **CONFIGURATION,
+        "license": "apache-2.0",
+        "description": PUBLISHED[name.removesuffix(PYRAMID)].summary,
+        "paper_name": "LocalMamba: Visual State Space Model with Windowed Selective Scan",
+        "paper_ids": "arXiv:2403.09338",
     }
-    | {name: dict(CONFIGURATION) for name in FAMILY_NAMES}
-)
+    for name in [*PUBLISHED, *(name + PYRAMID for name in PLAIN)]
+}
+_CONFIGURATIONS |= {name: dict(CONFIGURATION) for name in FAMILY_NAMES}
+default_cfgs = generate_default_cfgs(_CONFIGURATIONS)
 
 
 def published_model(name: str, pretrained: bool, genotype: Any = None, **kwargs: Any) -> nn.Module:

@@ -24,7 +24,7 @@ def make_optimizer(model: ScanBackbone, options: OptimizerOptions) -> torch.opti
     Raises:
         InputError: an optimizer that timm does not have, or that refuses the options.
     """
-    known = list_optimizers()
+    known = cast("list[str]", list_optimizers())  # not described
     # timm wraps any of its optimizers in Lookahead where the name says so.
     if options.name.lower().removeprefix("lookahead_") not in known:
         near = difflib.get_close_matches(options.name, known, n=3) or ["adamw", "sgd", "lamb"]
@@ -32,7 +32,7 @@ def make_optimizer(model: ScanBackbone, options: OptimizerOptions) -> torch.opti
             f"optimizer.name {options.name!r} is none of timm's (allowed: {', '.join(near)}, or another of timm's)"
         )
     wishes = {"betas": options.betas, "eps": options.eps, "momentum": options.momentum}
-    given = {name: value for name, value in wishes.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
     try:
         optimizer = create_optimizer_v2(
             parameter_groups(model, options),

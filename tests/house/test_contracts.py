@@ -40,7 +40,7 @@ WRITERS = {"runs", "records", "files", "exporting", "cli"}  # other rooms return
 WRITES_TOO = {
     "costing/latency.py": "the cache of measured figures, in the user's cache folder",
     "analysis/fidelity.py": "finished trainings, so that a ranking goes on where it was",
-    "searching/evolution.py": "the journal that the caller names, and its lock",
+    "searching/shared_study.py": "the journal that the caller names, and its lock",
 }
 ONE_ROOM = {  # a library is known in one room
     "yaml": {"files"},
