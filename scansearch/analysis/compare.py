@@ -31,7 +31,9 @@ class Row:
         kind: ``train``, or ``search`` for a supernet, whose score is that of the supernet.
         score: mean test accuracy in percent; ``deviation`` is its sample standard deviation over the seeds (None
             for one seed), ``lowest`` and ``highest`` its range.
-        params, flops: of the (derived) model; FLOPs of one image.
+        genotype: the hash; ``2 different`` and so on for searches that chose differently.
+        params, flops: of a trained model; FLOPs of one image. None for a search, whose score is its supernet's and
+            not that of the genotype.
         latency_ms: milliseconds an image, one at a time; None where it was not measured.
     """
 
@@ -45,8 +47,8 @@ class Row:
     lowest: float
     highest: float
     validation: float
-    params: float
-    flops: float
+    params: float | None = None
+    flops: float | None = None
     latency_ms: float | None = None
 
     def record(self) -> dict[str, Any]:
@@ -151,20 +153,21 @@ def _read(path: Path) -> _Finished:
 def _row(runs: list[_Finished], name: str) -> Row:
     first = runs[0]
     scores = [float(run.result["test"]["top1"]) for run in runs]
-    several = len({run.result["genotype"] for run in runs}) > 1
+    genotypes = {run.result["genotype"] for run in runs}
+    trained = first.result["kind"] == "train"
     return Row(
         name=name,
         kind=first.result["kind"],
         data=first.config["data"],
-        genotype="several" if several else first.result["genotype"],
+        genotype=f"{len(genotypes)} different" if len(genotypes) > 1 else first.result["genotype"],
         seeds=len(runs),
         score=statistics.fmean(scores),
         deviation=statistics.stdev(scores) if len(scores) > 1 else None,
         lowest=min(scores),
         highest=max(scores),
         validation=statistics.fmean(run.result["validation"]["top1"] for run in runs),
-        params=statistics.fmean(run.result["params"] for run in runs),
-        flops=statistics.fmean(run.result["flops"] for run in runs),
+        params=first.result["params"] if trained else None,
+        flops=first.result["flops"] if trained else None,
     )
 
 
@@ -246,6 +249,7 @@ HEADINGS = (
     "model",
     "kind",
     "data",
+    "genotype",
     "seeds",
     "test %",
     "range",
@@ -265,19 +269,23 @@ def cells(row: Row) -> tuple[str, ...]:
         row.name,
         row.kind,
         row.data,
+        row.genotype,
         str(row.seeds),
         f"{row.score:.2f}{spread}",
         f"{row.lowest:.2f} to {row.highest:.2f}",
         f"{row.validation:.2f}",
-        human(row.params),
-        human(row.flops),
+        "" if row.params is None else human(row.params),
+        "" if row.flops is None else human(row.flops),
         "" if row.latency_ms is None else f"{row.latency_ms:.2f} ms",
     )
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "| --- | --- | --- |" + " ---: |" * (len(HEADINGS) - 3)]
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + " --- |" * 4 + " ---: |" * (len(HEADINGS) - 4)]
     lines += ["| " + " | ".join(map(table_cell, cells(row))) + " |" for row in rows]
-    note = "± is the sample standard deviation over the seeds; of a search, the score is its supernet's."
+    note = (
+        "± is the sample standard deviation over the seeds. A search's score is its supernet's, which has other costs "
+        "than the genotypes it chose: train those to compare them."
+    )
     return "\n".join([*lines, "", note, ""])

@@ -10,7 +10,7 @@ import typer
 from scansearch.cli.options import AsJson, MeasureOn, option
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
-Out = Annotated[Path | None, option(help="Folder for compare.csv, compare.md and compare.png")]
+Out = Annotated[Path | None, option(help="Folder for compare.csv, compare.md and, of trainings, compare.png")]
 Latency = Annotated[bool, option("--latency", help="Measure the latency of trained models here, too")]
 
 
@@ -34,5 +34,7 @@ def compare(
         make_folder(out)
         write_text(out / "compare.csv", to_csv(rows))
         write_text(out / "compare.md", to_markdown(rows))
-        write_figure(out / "compare.png", comparison_figure([row.record() for row in rows]))
-    show_rows(rows, HEADINGS, cells, as_json=as_json, left=3)
+        trained = [row.record() for row in rows if row.kind == "train"]
+        if trained:
+            write_figure(out / "compare.png", comparison_figure(trained))
+    show_rows(rows, HEADINGS, cells, as_json=as_json, left=4)

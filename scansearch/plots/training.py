@@ -63,7 +63,8 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
 def comparison_figure(rows: Sequence[Mapping[str, Any]], *, cost: str = "flops") -> Figure:
     """Score over cost: one point per row, with a bar of one standard deviation where there are several seeds.
 
-    ``rows`` are dicts with ``name``, ``score``, ``deviation`` (or None) and the measure ``cost``.
+    ``rows`` are dicts with ``name``, ``score``, ``deviation`` (or None) and the measure ``cost``, which must belong to
+    what was scored: a supernet's accuracy has no place beside the cost of a genotype that it proposes.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()

@@ -82,7 +82,17 @@ def test_equal_names_with_other_genotypes_are_told_apart(tmp_path):
 def test_searches_group_by_settings_though_their_genotypes_differ(tmp_path):
     runs = [made_run(tmp_path / n, kind="search", genotype=n, seed=i) for i, n in enumerate(("x", "y"))]
     (row,) = compare(runs)
-    assert (row.name, row.kind, row.seeds, row.genotype) == ("vim8 darts", "search", 2, "several")
+    assert (row.name, row.kind, row.seeds, row.genotype) == ("vim8 darts", "search", 2, "2 different")
+    # the score is the supernet's, and these would be the genotype's
+    assert (row.params, row.flops) == (None, None)
+    assert "| 2 different | 2 |" in to_markdown([row])
+
+
+def test_searches_alone_are_compared_without_a_picture(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", str(made_run(tmp_path / "a", kind="search")), "--out", str(tmp_path / "out")])
+    assert not stop.value.code
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"compare.csv", "compare.md"}
 
 
 def test_tables_hold_every_row(tmp_path):
