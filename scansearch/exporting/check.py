@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tempfile
@@ -67,21 +68,35 @@ def run_child(script: str, folder: Path, *arguments: str) -> None:
         raise ExportMismatch(f"the exported file does not run: {lines[-1]}")
 
 
+def given(source: Source, images: Tensor) -> bytes:
+    """Weights and images for a child process, as ``torch.save`` writes them.
+
+    Made in memory: where a disk is full, torch's writer of files ends the process.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"state": source.model.state_dict(), "images": images}, buffer)
+    return buffer.getvalue()
+
+
 @contextmanager
 def staging() -> Iterator[Path]:
     """A folder for files that are still to be checked; gone afterwards, and those of killed processes with it.
 
     Raises:
-        RunStopped: it cannot be made.
+        RunStopped: it cannot be made, or what the block writes there finds no room.
     """
+    parent = Path(tempfile.gettempdir())
+    folder = None
     try:
-        folder = temporary.new_folder(Path(tempfile.gettempdir()), "scansearch-export")
-    except OSError as error:
-        raise RunStopped(f"cannot make a temporary folder: {error.strerror or error}") from error
-    try:
+        folder = temporary.new_folder(parent, "scansearch-export")
         yield folder
+    except OSError as error:
+        raise RunStopped(f"cannot write below {str(parent)!r}: {error.strerror or error}") from error
     finally:
-        temporary.done(folder)
+        if folder is not None:
+            temporary.done(folder)
 
 
 def publish(staged: Path, out: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,47 @@ def test_a_target_writes_what_it_says_and_nothing_beside(
     files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
     assert files
     assert all(path.stat().st_size > 0 for path in files)
+
+
+FULL = """
+import resource, signal, sys
+from scansearch.cli import main
+from scansearch.exporting import export
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # a file that grows beyond fails as on a full disk
+main(["export", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+@pytest.mark.parametrize(
+    "format",
+    [name if name == "hub" else pytest.param(name, marks=pytest.mark.long) for name in FORMATS],
+    indirect=True,
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    format: str, genotypes: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "temporary").mkdir()
+    arguments = [
+        str(genotypes["local_vim"]),
+        "--format",
+        format,
+        "--out",
+        str(tmp_path / "out" / name_for(format)),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
+    )
+    assert done.returncode == 1, done.stderr
+    assert "error: cannot write" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [path for folder in ("out", "temporary") for path in (tmp_path / folder).iterdir()] == []
 
 
 def test_a_wrong_name_is_refused_before_anything_is_made(

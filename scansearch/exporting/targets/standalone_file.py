@@ -16,7 +16,7 @@ import torch
 
 from scansearch.directions import parse_direction
 from scansearch.errors import InputError
-from scansearch.exporting.check import compare, publish, run_child, staging
+from scansearch.exporting.check import compare, given, publish, run_child, staging
 from scansearch.exporting.literals import import_lines, literal
 from scansearch.exporting.picture_settings import class_names, picture_settings
 from scansearch.exporting.source import Source
@@ -157,7 +157,7 @@ def export(source: Source, out: Path) -> float:
     with staging() as folder:
         staged = folder / "standalone.py"
         staged.write_text(text, encoding="utf-8")
-        torch.save({"state": source.model.state_dict(), "images": source.images()}, folder / "given.pt")
+        (folder / "given.pt").write_bytes(given(source, source.images()))
         run_child(_CHECK, folder, str(staged), str(folder))
         logits = torch.load(folder / "logits.pt", weights_only=True)
         difference = compare(source, lambda _: logits, tolerance=1e-5)

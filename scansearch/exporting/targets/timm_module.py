@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from scansearch.errors import InputError
-from scansearch.exporting.check import compare, publish, run_child, staging
+from scansearch.exporting.check import compare, given, publish, run_child, staging
 from scansearch.exporting.literals import literal
 from scansearch.exporting.picture_settings import class_names, picture_settings
 from scansearch.exporting.source import Source
@@ -98,7 +98,7 @@ def export(source: Source, out: Path) -> float:
         staged = folder / f"{source.name}.py"
         staged.write_text(text, encoding="utf-8")
         images = source.images()
-        torch.save({"state": source.model.state_dict(), "images": images}, folder / "given.pt")
+        (folder / "given.pt").write_bytes(given(source, images))
         run_child(_CHECK, folder, str(staged), source.name, str(folder))
         logits = torch.load(folder / "logits.pt", weights_only=True)
         difference = compare(source, lambda _: logits, tolerance=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,9 @@ def export(source: Source, out: Path) -> float:
         extra = {}
         if source.treatment is not None:
             extra[TREATMENT] = source.treatment.model_dump_json()
-        torch.export.save(program, staged, extra_files=extra)
+        buffer = io.BytesIO()  # where a disk is full, torch's writer of files ends the process
+        torch.export.save(program, buffer, extra_files=extra)
+        staged.write_bytes(buffer.getvalue())
         module = load_program(staged).module()
 
         def predict(images: torch.Tensor) -> torch.Tensor:
