@@ -92,6 +92,7 @@ def _show(evaluation: Evaluation) -> None:
         "",
         f"top-1 {evaluation.top1:.2f} %  top-5 {evaluation.top5:.2f} %  loss {evaluation.loss:.4f}  on "
         f"{evaluation.images} {evaluation.split} images of {evaluation.data} at {height}x{width}",
+        f"balanced accuracy {evaluation.balanced_accuracy:.2f} %  macro F1 {evaluation.macro_f1:.2f} %",
         f"{evaluation.images_per_second:.1f} images/s on {evaluation.device}",
     ]
     if evaluation.skipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -66,11 +67,35 @@ class Evaluation(StrictModel):
             name: 100 * row[index] / sum(row) if sum(row) else None for index, (name, row) in enumerate(rows)
         }
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean accuracy of the classes with images, in percent: rare classes weigh as much as frequent ones."""
+        known = [accuracy for accuracy in self.per_class.values() if accuracy is not None]
+        return statistics.fmean(known)
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 score (harmonic mean of precision and recall), in percent, of the classes that occur.
+
+        A class occurs where it has images or was predicted.
+        """
+        predicted = [sum(column) for column in zip(*self.confusion, strict=True)]
+        scores = [
+            100 * 2 * row[index] / (sum(row) + predicted[index])
+            for index, row in enumerate(self.confusion)
+            if sum(row) + predicted[index]
+        ]
+        return statistics.fmean(scores)
+
     def to_json(self) -> str:
-        """With the accuracy of each class, for readers other than this class."""
+        """With what follows from the confusion matrix, for readers other than this class."""
         import json
 
-        content = self.model_dump(mode="json", by_alias=True) | {"per_class": self.per_class}
+        content = self.model_dump(mode="json", by_alias=True) | {
+            "balanced_accuracy": self.balanced_accuracy,
+            "macro_f1": self.macro_f1,
+            "per_class": self.per_class,
+        }
         return json.dumps(content, allow_nan=False) + "\n"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from sklearn.metrics import f1_score
 from support.planted import made_data
 
 from scansearch.cli import main
@@ -74,6 +75,11 @@ def test_figures_are_those_of_counting_by_hand():
     for label, accuracy in enumerate(list(found.per_class.values())[:4]):  # the images are of four classes
         assert accuracy == pytest.approx(100 * confusion[label, label] / confusion[label].sum())
     assert found.images_per_second > 0
+    labels = [label for label, row in enumerate(confusion) for _ in range(row.sum())]
+    predicted = [label for row in confusion for label, count in enumerate(row) for _ in range(count)]
+    assert found.macro_f1 == pytest.approx(100 * f1_score(labels, predicted, average="macro"))
+    recalls = confusion.diagonal()[:4] / confusion.sum(1)[:4]
+    assert found.balanced_accuracy == pytest.approx(100 * recalls.mean())
 
 
 def test_images_that_cannot_be_read_do_not_count():
@@ -128,7 +134,8 @@ def test_an_evaluation_survives_its_json():
     data = made_data(16)
     found = evaluate_model(lambda x: torch.zeros(len(x), 4), data, make_accelerator("cpu", "no"))
     record = json.loads(found.to_json())
-    record.pop("per_class")
+    for derived in ("per_class", "balanced_accuracy", "macro_f1"):
+        record.pop(derived)
     assert validate(record, Evaluation, source="json") == found
 
 

@@ -59,8 +59,8 @@ def check(finished: Path, folder: Path, names: set[str]) -> None:
         # A claim that died with its process counts as a proposal, so another sub-network may be tried for it.
         assert row["same"] or row["case"] == "evolve", row
         assert not row["left"], row
-    # What the last one was staging is removed by the next export, and there was none.
-    assert len(list((folder / "tmp").iterdir())) == 0
+    # What was staged is removed by the next export; after the last kill of all, hub refuses to start one.
+    assert len(list((folder / "tmp").iterdir())) <= (names == {"hub"})
 
 
 def test_a_killed_derive_can_be_repeated(finished: Path, tmp_path: Path) -> None:
