@@ -25,7 +25,7 @@ def new_file(path: Path) -> tuple[int, Path]:
     """An empty file beside ``path``, open for writing (descriptor and name); :func:`done` when it has been renamed."""
     remove_abandoned(path.parent, f".{path.name}")
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_beginning(f".{path.name}"))
-    _LIVE.add(name)
+    _LIVE.add(os.path.abspath(name))
     return descriptor, Path(name)
 
 
@@ -33,21 +33,23 @@ def new_folder(parent: Path, name: str) -> Path:
     """An empty folder in ``parent``, which only this user may enter; :func:`done` when it has been renamed."""
     remove_abandoned(parent, name)
     made = tempfile.mkdtemp(dir=parent, prefix=_beginning(name))
-    _LIVE.add(made)
+    _LIVE.add(os.path.abspath(made))
     return Path(made)
 
 
 def done(path: Path) -> None:
     """Remove what is left of a file or folder in the making: nothing, where it has been renamed."""
     _remove(path)
-    _LIVE.discard(str(path))
+    _LIVE.discard(os.path.abspath(path))
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
     """Remove from ``folder`` what dead processes were making: under ``name``, or all of it."""
     for path in folder.glob("*" if name is None else glob.escape(name) + ".*"):
         ending = _ENDING.search(path.name)
-        if ending is not None and str(path) not in _LIVE and _is_abandoned(path, ending[1], int(ending[2])):
+        if ending is None or os.path.abspath(path) in _LIVE:
+            continue
+        if _is_abandoned(path, ending[1], int(ending[2])):
             _remove(path)
 
 

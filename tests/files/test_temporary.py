@@ -62,6 +62,21 @@ def test_a_dead_process_of_the_same_number_is_told_from_this_one(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [mine]
 
 
+@pytest.mark.parametrize("parent", ["here", "."])
+def test_what_this_process_is_making_stays_whatever_its_folder_is_called(
+    parent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    made = [temporary.new_file(Path(parent, "a.txt"))[1], temporary.new_folder(Path(parent), ".b")]
+    for folder in (Path(parent), tmp_path / parent):
+        temporary.remove_abandoned(folder)
+        assert all(path.exists() for path in made)
+    for path in made:
+        temporary.done(path)
+        assert not path.exists()
+
+
 def test_another_machines_is_removed_after_a_day(tmp_path: Path) -> None:
     path = tmp_path / ".a.txt.000000-1-abcdefgh"
     path.touch()
