@@ -219,6 +219,7 @@ def test_the_options_of_the_other_commands_are_these():
         "convert": {"checkpoint", "--model", "--out", "--key", "--image-size", "--back"},
         "spaces": {"--json"},
         "directions": {"--height", "--width", "--show", "--json"},
+        "timm": {"script", "arguments"},
     }  # fmt: skip
 
 

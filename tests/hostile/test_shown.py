@@ -54,7 +54,7 @@ def test_tables_hold_texts_and_no_formulas_or_markup(text: str) -> None:
     assert read["name"][0] not in "=+-@\t\r"
     assert float(read["score"]) == 50
     line = to_markdown([row]).splitlines()[2]
-    assert line.replace("\\|", "").count("|") == 11
+    assert line.replace("\\|", "").count("|") == 12
     assert "<" not in line.replace("\\<", "")
 
 

@@ -27,7 +27,7 @@ FILES = {
     "onnx": "exported.onnx",
     "hub": "exported-hub",
     "standalone": "exported.py",
-    "timm": "exported_timm.py",
+    "timm": "registered_here.py",
 }
 
 
@@ -113,7 +113,7 @@ def test_all_consumers_agree(kind: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert alone["PICTURES"]["mean"] == pytest.approx(weights.treatment.mean)
 
     name = f"exported_{CHANNELS[kind]}_{kind.split()[-1].lower()}"
-    text = (tmp_path / FILES["timm"]).read_text().replace("exported_timm", name)
+    text = (tmp_path / FILES["timm"]).read_text().replace("registered_here", name)
     (tmp_path / f"{name}.py").write_text(text)
     settings = _default_settings(tmp_path / f"{name}.py", name)
     assert settings["label_names"] == CLASSES
