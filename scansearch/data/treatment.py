@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, Strict
 
 from scansearch.data.augment import Augment
+from scansearch.errors import InputError
 from scansearch.files.strict import Numbers, StrictModel, Strings
 
 Side = Annotated[int, Field(ge=1, le=16_384)]
@@ -39,8 +40,15 @@ ImageSize = Annotated[Side | Sides, BeforeValidator(read_image_size)]
 
 
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Both sides of an :data:`ImageSize`."""
-    return (size, size) if isinstance(size, int) else size
+    """Both sides of an :data:`ImageSize`, which may come from a file of unknown origin.
+
+    Raises:
+        InputError: something else.
+    """
+    sides: Any = (size, size) if isinstance(size, int) else size
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or any(type(side) is not int for side in sides):
+        raise InputError(f"image size {size!r}: expected a side in pixels, or height and width")
+    return sides[0], sides[1]
 
 
 class Treatment(StrictModel):

@@ -80,6 +80,11 @@ class Genotype(StrictModel):
             isinstance(depths, list) and all(type(depth) is int and depth > 0 for depth in depths)
         ):
             raise ValueError("depths must be a list of whole numbers from 1 on")
+        if "img_size" in value:
+            try:
+                height_and_width(value["img_size"])
+            except InputError as error:
+                raise ValueError(str(error)) from None
         return value
 
     @model_validator(mode="after")
