@@ -78,12 +78,14 @@ def search(job: Job) -> str:
     task.data = replace(data, validation=fewer)
     learns = task.relaxation.learns_alphas
     scores: dict[str, Any] = {
-        "perturbation": perturbation(task.relaxation, task.supernet.alphas, task.validation_loss)
+        "perturbation": perturbation(
+            task.relaxation, task.supernet.alphas, task.validation_loss, task.temperature
+        )
     }
     if learns:
         scores["gates"] = magnitude(task.relaxation, task.supernet.alphas)
     first, second = task.supernet.candidates
-    inherited = [[task.validation_loss(task.supernet.subnetwork([[a], [b]])) for b in second] for a in first]
+    inherited = [[task.validation_loss(task.subnetwork([[a], [b]])) for b in second] for a in first]
     found = {
         "strategy": strategy,
         "seed": seed,

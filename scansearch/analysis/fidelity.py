@@ -177,7 +177,7 @@ def agreement(score: str, samples: Sequence[Sample], k: int, *, resamples: int =
 def _score_tables(task: SearchTask) -> dict[str, list[Tensor]]:
     """Additive scores [candidates] per layer; uniform gates say nothing and are left out."""
     alphas = task.supernet.alphas
-    tables = {"perturbation": perturbation(task.relaxation, alphas, task.validation_loss)}
+    tables = {"perturbation": perturbation(task.relaxation, alphas, task.validation_loss, task.temperature)}
     return (
         {"gates": magnitude(task.relaxation, alphas), **tables} if task.relaxation.learns_alphas else tables
     )
@@ -189,7 +189,7 @@ def _scores(task: SearchTask, tables: dict[str, list[Tensor]], layers: Layers) -
         return math.fsum(float(row[names.index(name)]) for row, chosen, names in triples for name in chosen)
 
     summed = {name: total(rows) for name, rows in tables.items()}
-    return {**summed, "inherited": -task.validation_loss(task.supernet.subnetwork(layers))}
+    return {**summed, "inherited": -task.validation_loss(task.subnetwork(layers))}
 
 
 def _from_scratch(

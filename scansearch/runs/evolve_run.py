@@ -78,7 +78,7 @@ def evolve(
     journal = search.run.folder / f"evolution-{search.checkpoint.path.stem}.journal"
     outcome = evolution.evolve(
         task.supernet.candidates,
-        lambda layers: task.validation_loss(task.supernet.subnetwork(layers)),
+        lambda layers: task.validation_loss(task.subnetwork(layers)),
         k=k,
         k_min=1 if k_min is None else k_min,
         k_max=k_max,
@@ -109,7 +109,7 @@ def _own(run: Run, task: SearchTask, evolution: Evolution) -> Scored | None:
         return met
     table, measure = task.costs, evolution.measure
     cost = 0.0 if table is None or measure is None else table.of(layers)[measure]
-    return Scored(layers, task.validation_loss(task.supernet.subnetwork(layers)), cost)
+    return Scored(layers, task.validation_loss(task.subnetwork(layers)), cost)
 
 
 def _provenance(task: SearchTask, run: str) -> Provenance:

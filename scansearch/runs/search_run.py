@@ -198,7 +198,7 @@ class SearchJob(RunJob):
             genotype,
             self.run.metrics("epoch"),
             supernet=validation,
-            subnetwork=self.task.score_validation(self.task.supernet.subnetwork(genotype.layers)),
+            subnetwork=self.task.score_validation(self.task.subnetwork(genotype.layers)),
             learned_epochs=self.config.epochs - self.config.alphas.warmup_epochs,
             mirrors=self.data.augment is not None and self.data.augment.mirrors,
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Generator, Tensor
@@ -25,6 +25,7 @@ class Relaxation(Protocol):
     """What a relaxation offers. ``alphas``: one tensor [candidates] per layer."""
 
     learns_alphas: bool
+    samples: bool  # whether a step computes a drawn part of the branches, all with the same gate
 
     def gates(
         self, alphas: Sequence[Tensor], *, active: int, temperature: float, generator: Generator
@@ -38,10 +39,35 @@ class Relaxation(Protocol):
     def probabilities(self, alphas: Sequence[Tensor]) -> list[Tensor]:
         """How much each candidate is wanted, one tensor [candidates] per layer; differentiable."""
 
+    def scored_gates(
+        self, alphas: Sequence[Tensor], *, active: int, temperature: float
+    ) -> list[list[LayerGates]]:
+        """Gates to score the supernet with: such as it was trained with, and no chance.
 
-def expected_gates(relaxation: Relaxation, alphas: Sequence[Tensor]) -> list[LayerGates]:
-    """Deterministic gates for evaluation: every branch active, weighted by its probability."""
-    return [LayerGates(p, tuple(range(len(p)))) for p in relaxation.probabilities(alphas)]
+        The supernet's score is the mean over the list. ``active`` and ``temperature`` as in the last step.
+        """
+
+
+def expected_gates(
+    relaxation: Relaxation, alphas: Sequence[Tensor], temperature: float = 1.0
+) -> list[LayerGates]:
+    """Every branch active, weighted by its probability at ``temperature``: what removing a branch is compared with."""
+    scaled = alphas if relaxation.samples else [alpha / temperature for alpha in alphas]
+    return [LayerGates(p, tuple(range(len(p)))) for p in relaxation.probabilities(scaled)]
+
+
+SCORED_PATHS = 8  # of a supernet whose branches are drawn uniformly
+
+
+class _Mixture:
+    """Relaxations that compute all branches in every step."""
+
+    samples = False
+
+    def scored_gates(
+        self, alphas: Sequence[Tensor], *, active: int, temperature: float
+    ) -> list[list[LayerGates]]:
+        return [expected_gates(cast(Relaxation, self), alphas, temperature)]
 
 
 def uniform_noise(size: int, generator: Generator) -> Tensor:
@@ -55,7 +81,7 @@ def gumbel_noise(size: int, generator: Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(_Mixture):
     """All branches, weighted by softmax(alpha / T): LocalMamba (arXiv 2403.09338), DARTS (1806.09055, eq. 2)."""
 
     learns_alphas = True
@@ -70,7 +96,7 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class Sigmoid:
+class Sigmoid(_Mixture):
     """All branches, each gated by sigmoid(alpha / T) on its own: FairDARTS (arXiv 1911.12126, eq. 3)."""
 
     learns_alphas = True
@@ -88,10 +114,12 @@ class Sigmoid:
 class GumbelTopK:
     """Exactly ``active`` branches, drawn without replacement (Gumbel top-k, arXiv 1903.06059), each with gate 1/active.
 
-    Straight-through: hard = 1/active, p = softmax((log-softmax(alpha) + Gumbel noise) / T).
+    Straight-through: hard = 1/active, p = softmax((log-softmax(alpha) + Gumbel noise) / T). Scored with the
+    ``active`` branches of the largest alphas.
     """
 
     learns_alphas = True
+    samples = True
 
     def gates(
         self, alphas: Sequence[Tensor], *, active: int, temperature: float, generator: Generator
@@ -108,6 +136,12 @@ class GumbelTopK:
     def probabilities(self, alphas: Sequence[Tensor]) -> list[Tensor]:
         return [torch.softmax(a, 0) for a in alphas]
 
+    def scored_gates(
+        self, alphas: Sequence[Tensor], *, active: int, temperature: float
+    ) -> list[list[LayerGates]]:
+        best = (torch.topk(alpha.detach(), min(active, len(alpha))).indices for alpha in alphas)
+        return [[equal_gates(a, sorted(b.tolist())) for a, b in zip(alphas, best, strict=True)]]
+
 
 @dataclass(frozen=True)
 class Gdas(GumbelTopK):
@@ -118,25 +152,44 @@ class Gdas(GumbelTopK):
     ) -> list[LayerGates]:
         return super().gates(alphas, active=1, temperature=temperature, generator=generator)
 
+    def scored_gates(
+        self, alphas: Sequence[Tensor], *, active: int, temperature: float
+    ) -> list[list[LayerGates]]:
+        return super().scored_gates(alphas, active=1, temperature=temperature)
+
 
 @dataclass(frozen=True)
 class Uniform:
-    """``active`` branches drawn uniformly, each with gate 1/active; alphas do not learn (arXiv 1904.00420)."""
+    """``active`` branches drawn uniformly, each with gate 1/active; alphas do not learn (arXiv 1904.00420).
+
+    Scored with ``SCORED_PATHS`` draws, always the same.
+    """
 
     learns_alphas = False
+    samples = True
 
     def gates(
         self, alphas: Sequence[Tensor], *, active: int, temperature: float, generator: Generator
     ) -> list[LayerGates]:
         layers = []
         for alpha in alphas:
-            count = min(active, len(alpha))
-            order = torch.argsort(uniform_noise(len(alpha), generator))
-            chosen = tuple(sorted(int(i) for i in order[:count]))
-            layers.append(
-                LayerGates(torch.full((count,), 1 / count, dtype=alpha.dtype, device=alpha.device), chosen)
-            )
+            order = torch.argsort(uniform_noise(len(alpha), generator)).tolist()
+            layers.append(equal_gates(alpha, sorted(order[: min(active, len(alpha))])))
         return layers
 
     def probabilities(self, alphas: Sequence[Tensor]) -> list[Tensor]:
         return [torch.full_like(a, 1 / len(a)) for a in alphas]
+
+    def scored_gates(
+        self, alphas: Sequence[Tensor], *, active: int, temperature: float
+    ) -> list[list[LayerGates]]:
+        generator = torch.Generator().manual_seed(0)
+        return [
+            self.gates(alphas, active=active, temperature=temperature, generator=generator)
+            for _ in range(SCORED_PATHS)
+        ]
+
+
+def equal_gates(alpha: Tensor, active: Sequence[int]) -> LayerGates:
+    """Gate 1/len(active) for each of the ``active`` branches, with the dtype and device of ``alpha``."""
+    return LayerGates(alpha.detach().new_full((len(active),), 1 / len(active)), tuple(active))

@@ -30,13 +30,17 @@ def magnitude(relaxation: Relaxation, alphas: Sequence[Tensor]) -> list[Tensor]:
 
 
 @torch.no_grad()
-def perturbation(relaxation: Relaxation, alphas: Sequence[Tensor], loss: Score) -> list[Tensor]:
+def perturbation(
+    relaxation: Relaxation, alphas: Sequence[Tensor], loss: Score, temperature: float = 1.0
+) -> list[Tensor]:
     """How much the validation loss rises when one branch of one layer is removed (arXiv 2108.04392, section 4).
 
     ``loss`` maps gates to the supernet's mean validation loss in nats. The other gates of that layer are scaled
-    so that their sum stays; all other layers keep all their branches. Layers x candidates + 1 evaluations.
+    so that their sum stays; all other layers keep all their branches. Layers x candidates + 1 evaluations. All layers
+    are scored on one trained supernet, where the paper fixes a layer, trains on, and scores the next. Supernets whose
+    branches were sampled are scored as a mixture of all branches, which they were never trained as.
     """
-    full = expected_gates(relaxation, alphas)
+    full = expected_gates(relaxation, alphas, temperature)
     base = loss(full)
     layers = []
     for index, layer in enumerate(full):
@@ -69,7 +73,8 @@ def by_magnitude(task: SearchTask) -> Selection:
 
 def by_perturbation(task: SearchTask) -> Selection:
     """:func:`perturbation` of a finished search, on the validation split."""
-    return Selection(_lists(perturbation(task.relaxation, task.supernet.alphas, task.validation_loss)))
+    scores = perturbation(task.relaxation, task.supernet.alphas, task.validation_loss, task.temperature)
+    return Selection(_lists(scores))
 
 
 def by_evolution(task: SearchTask) -> Selection:
@@ -80,7 +85,7 @@ def by_evolution(task: SearchTask) -> Selection:
     config = task.config
     evolution = evolve(
         task.supernet.candidates,
-        lambda layers: task.validation_loss(task.supernet.subnetwork(layers)),
+        lambda layers: task.validation_loss(task.subnetwork(layers)),
         k=config.k,
         costs=task.costs,
         evaluations=config.evolution.evaluations,

@@ -64,5 +64,5 @@ STRATEGIES = {
     "gdas": Strategy("gdas", "bilevel", "magnitude", "GDAS, arXiv 1910.04465", (10.0, 0.1)),
     "topk": Strategy("gumbel_topk", "joint", "magnitude", "Gumbel top-k, arXiv 1903.06059", (1.0, 0.5)),
     "spos": Strategy("uniform", "joint", "evolution", "single path one-shot, arXiv 1904.00420"),
-    "fair": Strategy("uniform", "fair", "perturbation", "FairNAS, arXiv 1907.01845"),
+    "fair": Strategy("uniform", "fair", "evolution", "FairNAS, arXiv 1907.01845"),
 }

@@ -17,7 +17,7 @@ from scansearch.records.costs import Costs
 from scansearch.records.space import SearchSpace
 from scansearch.searching.config import SearchConfig
 from scansearch.searching.penalties import Penalty, mean_entropy
-from scansearch.searching.relaxations import Relaxation, expected_gates
+from scansearch.searching.relaxations import Relaxation, equal_gates
 from scansearch.searching.strategies import RELAXATIONS, UPDATES
 from scansearch.searching.supernet import Supernet
 from scansearch.searching.updates import StepTools, Update
@@ -46,6 +46,7 @@ class SearchTask:
     Attributes:
         supernet: the model, with its alphas.
         chosen: top-k candidate indices of every layer by the current probabilities.
+        temperature: of the relaxation in the last step.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class SearchTask:
             entropy_weight=config.alphas.entropy_weight,
             cost_weight=config.alphas.cost_weight,
         )
+        self.temperature = config.temperature.start
         self.chosen = self._top_k()
         self.unchanged_epochs = 0
         self._train: Iterator[Any] = iter(())
@@ -145,6 +147,7 @@ class SearchTask:
     def _tools(self, epoch: int, step: int) -> StepTools:
         config = self.config
         total = self.epochs * self.steps_per_epoch
+        self.temperature = config.temperature.at(step / max(1, total - 1))
         return StepTools(
             supernet=self.supernet,
             network=self.network,
@@ -156,7 +159,7 @@ class SearchTask:
             penalty=self.penalty,
             # The same on every process: they must draw the same gates.
             generator=torch_generator(Stream.GATES, config.seed, step),
-            temperature=config.temperature.at(step / max(1, total - 1)),
+            temperature=self.temperature,
             active=config.k,
             accumulate=config.accumulate,
             clip_norm=config.weights.clip_norm,
@@ -178,7 +181,7 @@ class SearchTask:
             "validation_loss": validation["loss"],
             "validation_accuracy": validation["accuracy"],
             "entropy": float(mean_entropy(probabilities)),
-            "temperature": self.config.temperature.at((epoch + 1) / self.epochs),
+            "temperature": self.temperature,
             "probabilities": engine.jsonable(probabilities),
             "finished": learning and patience is not None and self.unchanged_epochs >= patience,
         }
@@ -191,7 +194,11 @@ class SearchTask:
         }
 
     def state(self) -> dict[str, Any]:
-        return {"chosen": self.chosen, "unchanged_epochs": self.unchanged_epochs}
+        return {
+            "chosen": self.chosen,
+            "unchanged_epochs": self.unchanged_epochs,
+            "temperature": self.temperature,
+        }
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         engine.unpack_module(self.supernet, tensors, "supernet")
@@ -199,11 +206,16 @@ class SearchTask:
         engine.unpack_optimizer(self.alphas, tensors, "alphas")
         self.chosen = state["chosen"]
         self.unchanged_epochs = state["unchanged_epochs"]
+        # Checkpoints of earlier versions do not tell it.
+        self.temperature = state.get("temperature", self.config.temperature.end)
 
     # --- scoring ---
 
     def score_validation(self, gates: Sequence[LayerGates] | None = None) -> engine.Metrics:
-        """Loss and accuracy of the supernet on the validation split, by default with its expected gates."""
+        """Loss and accuracy of the supernet on the validation split, with ``gates``.
+
+        By default with gates such as it is trained with, see :meth:`Relaxation.scored_gates`.
+        """
         return self._score(self.data.validation, gates)
 
     def score_test(self) -> engine.Metrics:
@@ -216,17 +228,35 @@ class SearchTask:
 
     def _score(self, split: Split, gates: Sequence[LayerGates] | None = None) -> engine.Metrics:
         self.supernet.eval()
-        if gates is None:
-            with torch.no_grad():
-                gates = expected_gates(self.relaxation, self.supernet.alphas)
-        return engine.score(
-            lambda images: self.supernet(images, gates),
-            split,
-            len(self.data.classes),
-            batch_size=4 * self.config.batch_size,
-            accelerator=self.accelerator,
-            workers=self.config.workers,
+        scores = [
+            engine.score(
+                lambda images, given=given: self.supernet(images, given),
+                split,
+                len(self.data.classes),
+                batch_size=4 * self.config.batch_size,
+                accelerator=self.accelerator,
+                workers=self.config.workers,
+            )
+            for given in ([gates] if gates is not None else self._scored_gates())
+        ]
+        return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+
+    @torch.no_grad()
+    def _scored_gates(self) -> list[list[LayerGates]]:
+        return self.relaxation.scored_gates(
+            self.supernet.alphas, active=self.config.k, temperature=self.temperature
         )
+
+    def subnetwork(self, layers: Sequence[Sequence[str]]) -> list[LayerGates]:
+        """Gates of the sub-network with these directions and inherited weights, weighed as branches were in training.
+
+        Raises:
+            InputError: as :meth:`Supernet.subnetwork`.
+        """
+        gates = self.supernet.subnetwork(layers)
+        if not self.relaxation.samples:
+            return gates
+        return [equal_gates(a, g.active) for a, g in zip(self.supernet.alphas, gates, strict=True)]
 
     def _top_k(self) -> list[list[int]]:
         with torch.no_grad():

@@ -127,7 +127,7 @@ def test_scores_are_those_of_the_search(run):
     found = rank_run(run, samples=4, steps=3, seed=5)
     task = open_search(run).task
     for sample in found.samples:
-        loss = task.validation_loss(task.supernet.subnetwork(sample.layers))
+        loss = task.validation_loss(task.subnetwork(sample.layers))
         assert sample.scores["inherited"] == pytest.approx(-loss, rel=1e-6)
         with torch.no_grad():
             gates = [torch.softmax(alpha, 0).tolist() for alpha in task.supernet.alphas]

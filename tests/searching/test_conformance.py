@@ -134,6 +134,22 @@ def test_gates_for_evaluation_are_all_branches_and_no_chance(name: str) -> None:
     assert all(torch.equal(a.values, b.values) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("name", RELAXATIONS)
+def test_a_supernet_is_scored_with_gates_such_as_it_was_trained_with(name: str) -> None:
+    relaxation, alphas = RELAXATIONS.load(name)(), make_alphas()
+    first, second = (relaxation.scored_gates(alphas, active=2, temperature=0.7) for _ in range(2))
+    trained = draw(name, alphas)
+    for paths, again in zip(first, second, strict=True):
+        for layer, other, drawn in zip(paths, again, trained, strict=True):
+            assert layer.active == other.active
+            assert torch.equal(layer.values, other.values)
+            assert len(layer.active) == len(drawn.active)
+            if relaxation.samples:
+                assert torch.allclose(layer.values, drawn.values.detach())
+            else:
+                assert torch.equal(layer.values, drawn.values)
+
+
 # --- updates ---
 
 

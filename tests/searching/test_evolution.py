@@ -271,7 +271,7 @@ def test_a_run_that_selects_by_evolution_ends_with_the_best_sub_network(run):
     assert finished.genotype.provenance.selection == finished.preferences.selection == "evolution"
     assert "6 sub-networks" in finished.genotype.provenance.note
     task = open_search(run).task
-    loss = task.validation_loss(task.supernet.subnetwork(best["layers"]))
+    loss = task.validation_loss(task.subnetwork(best["layers"]))
     assert best["loss"] == pytest.approx(loss, rel=1e-6)
 
 
