@@ -112,7 +112,7 @@ def _show(costs: Costs, subject: CostSubject) -> None:
         lines.append(
             f"As the released code counts: {human(released_flops(subject.model, height, width))} FLOPs."
         )
-    print_lines(lines)
+    print_lines([*lines, *subject.repeated_scans()])
 
 
 def _figure(row: CostRow | None, measure: str) -> str:

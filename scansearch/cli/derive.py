@@ -29,6 +29,10 @@ Require = Annotated[
 ]
 Forbid = Annotated[list[str] | None, option("--forbid", help="As --require, for directions to leave out")]
 PairFlips = Annotated[bool, option("--pair-flips", help="Choose a direction and its reverse together")]
+AllowEqual = Annotated[
+    bool,
+    option("--allow-equal", help="Let names of one scan (h and w7 on 7x7 tokens) count as two directions"),
+]
 Pareto = Annotated[
     int | None,
     option("--pareto", help="At most so many points of the front: both ends, then the widest gaps in cost"),
@@ -51,6 +55,7 @@ def derive_command(
     require: Require = None,
     forbid: Forbid = None,
     pair_flips: PairFlips = False,
+    allow_equal: AllowEqual = False,
     pareto: Pareto = None,
     measure: Measure = "flops",
     space: Space = None,
@@ -77,6 +82,7 @@ def derive_command(
         "require": _rule(require, "--require", preferences[0]),
         "forbid": _rule(forbid, "--forbid", preferences[0]),
         "pair_flips": pair_flips,
+        "allow_equal": allow_equal,
         "costs": table,
         "space": space or own_space(sources[0]),
     }

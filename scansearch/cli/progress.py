@@ -71,8 +71,8 @@ class RunView:
         self._line(f"{event.heading} ({train} training, {validation} validation, {test} test images)")
         for note in event.notes:
             self._line(f"data: {note}")
-        for note in event.weights:
-            self._line(f"weights: {note}")
+        for note in event.origin:
+            self._line(note)
         if event.treatment:
             self._line(event.treatment)
         needs = f", {event.needs}" if event.needs else ""

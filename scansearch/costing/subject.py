@@ -12,6 +12,7 @@ from scansearch.data.treatment import height_and_width
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
+from scansearch.records.equal_scans import describe_merged, same_scans
 from scansearch.records.lookup import Kind, look_up
 from scansearch.records.weights import read_header
 
@@ -32,6 +33,15 @@ class CostSubject:
     image_size: tuple[int, int]
     space: str | None = None
     variant: str | None = None
+
+    def repeated_scans(self) -> list[str]:
+        """Which directions of a layer are one scan at this size, one line for each run of layers alike."""
+        grids = self.model.mixer_grids(*self.image_size)
+        merged = [
+            same_scans(mixer.directions, grid, mixer.window_padding)
+            for mixer, grid in zip(self.model.mixers, grids, strict=True)
+        ]
+        return describe_merged(merged, grids)
 
 
 def cost_subject(

@@ -52,6 +52,7 @@ _READERS = {  # by kind, as in SPECIFICATIONS
     "timm": _Reader("scansearch.data.timm_sets", needs_argument=True, pictures=True),
     "fake": _Reader("scansearch.data.made", needs_argument=True, pictures=True),
     "translated-digits": _Reader("scansearch.data.translated"),
+    "planted": _Reader("scansearch.data.planted", needs_argument=True),
 }
 
 
@@ -80,8 +81,9 @@ def load_data(
 
     Args:
         spec: ``digits`` (scikit-learn's 1,797 images), ``folder:PATH`` (see :mod:`scansearch.data.layouts`),
-            ``timm:NAME`` (tar files, torchvision, Hugging Face), ``fake:HxW:classes`` (made pictures) or
-            ``translated-digits``. The path of a folder alone is read as ``folder:PATH``.
+            ``timm:NAME`` (tar files, torchvision, Hugging Face), ``fake:HxW:classes`` (made pictures),
+            ``translated-digits``, or ``planted:PATTERN`` (noise in which one direction sees the class). The path of a
+            folder alone is read as ``folder:PATH``.
         augment: how training pictures are changed; None for the preset ``light``, or the data set's own way.
         max_broken: how many pictures that cannot be read are skipped before a run stops.
         channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or what the data set has.

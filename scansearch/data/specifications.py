@@ -12,6 +12,7 @@ SPECIFICATIONS = {
     "timm": "timm:NAME",
     "fake": "fake:HxW:classes",
     "translated-digits": "translated-digits",
+    "planted": "planted:PATTERN",
 }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from scansearch.derivation.agreement import seed_agreement
 from scansearch.derivation.lexicographic import best_choice, cheapest_total, highest_total
 from scansearch.derivation.question import Chosen, Question
+from scansearch.derivation.subject import Subject
 from scansearch.derivation.wishes import Rule, Wishes
 from scansearch.errors import InputError
 from scansearch.records.costs import MEASURES, Costs
@@ -41,6 +42,7 @@ def derive(
     require: Rule | None = None,
     forbid: Rule | None = None,
     pair_flips: bool = False,
+    allow_equal: bool = False,
     space: SearchSpace | str | Path | None = None,
 ) -> Genotype:
     """The genotype with the largest summed preference within every budget, with its certificate.
@@ -56,6 +58,9 @@ def derive(
             Latency differences below their own noise count as equal (:meth:`Costs.levelled_latency`).
         require, forbid: directions for every layer, or ``{layer: directions}``.
         pair_flips: choose each direction together with its reverse, or not at all.
+        allow_equal: let candidates that are one scan at the size of the images, such as ``h`` and ``w7`` on 7x7
+            tokens, be chosen beside each other, as the published models do. Otherwise their preferences are
+            added up and the scan is chosen once; a layer with fewer scans than ``k`` gets all it has.
         space: where the preferences come from, when ``preferences.space`` is not enough to find it.
 
     Raises:
@@ -72,7 +77,8 @@ def derive(
         forbid=forbid,
         pair_flips=pair_flips,
     )
-    return _derive(_several(preferences), wishes, costs, space, MEASURES)
+    several = _several(preferences)
+    return _derive(several, _subject(several, costs, space, allow_equal), wishes, MEASURES)
 
 
 def pareto_front(
@@ -91,6 +97,7 @@ def pareto_front(
     require: Rule | None = None,
     forbid: Rule | None = None,
     pair_flips: bool = False,
+    allow_equal: bool = False,
     space: SearchSpace | str | Path | None = None,
 ) -> list[Genotype]:
     """Up to ``n`` genotypes of which none is beaten in both summed preference and ``measure``, cheapest first.
@@ -119,17 +126,18 @@ def pareto_front(
     if wishes.says_no_k:
         wishes = replace(wishes, k_min=1)
     several = _several(preferences)
+    subject = _subject(several, costs, space, allow_equal)
     order = (measure, *(other for other in MEASURES if other != measure))
 
     def point(limit: float | None) -> tuple[float, Genotype]:
         limited = wishes if limit is None else replace(wishes, budgets={**wishes.budgets, measure: limit})
-        genotype = _derive(several, limited, costs, space, order)
+        genotype = _derive(several, subject, limited, order)
         assert genotype.certificate is not None
         return genotype.certificate.spent[measure], genotype
 
     front = dict([point(None)])
     highest = max(front)
-    lowest = cheapest_total(Question.build(Preferences.mean(several), wishes, costs), measure)
+    lowest = cheapest_total(subject.question(wishes), measure)
     if n > 1 and lowest < highest:
         front |= [point(lowest)]
     open_gaps = [(min(front), highest)] if len(front) > 1 else []
@@ -152,24 +160,22 @@ def _several(preferences: Preferences | Sequence[Preferences]) -> list[Preferenc
     return several
 
 
-def _derive(
-    several: list[Preferences],
-    wishes: Wishes,
-    costs: Costs | None,
-    space: SearchSpace | str | Path | None,
-    tie_order: Sequence[str],
-) -> Genotype:
+def _subject(
+    several: list[Preferences], costs: Costs | None, space: SearchSpace | str | Path | None, allow_equal: bool
+) -> Subject:
     mean = Preferences.mean(several)
-    question = Question.build(mean, wishes, costs)
     home = space if isinstance(space, SearchSpace) else load_space(mean.space if space is None else space)
-    if home.layer_candidates(mean.variant) != mean.candidates:
-        raise InputError(
-            f"space {home.name!r}, variant {mean.variant!r}, has other candidates than the preferences"
-        )
+    return Subject.of(mean, costs, home, allow_equal=allow_equal)
+
+
+def _derive(
+    several: list[Preferences], subject: Subject, wishes: Wishes, tie_order: Sequence[str]
+) -> Genotype:
+    question, mean, costs = subject.question(wishes), subject.preferences, subject.costs
     free = best_choice(question.without_budgets(), tie_order)
     best = best_choice(question, tie_order) if question.budgets else free
     layers = question.layers(best.chosen)
-    notes = [*question.rules, *_budget_notes(question, free.chosen, best.chosen)]
+    notes = [*question.rules, *subject.notes, *_budget_notes(question, free.chosen, best.chosen)]
     if best.bound > best.objective:
         notes.append(
             f"not proven optimal: the bound is {best.bound - best.objective:.3g} above the objective"
@@ -190,7 +196,7 @@ def _derive(
     )
     provenance = mean.provenance.model_copy(update={"selection": mean.selection})
     return Genotype.of_space(
-        home, layers, variant=mean.variant, provenance=provenance, certificate=certificate
+        subject.space, layers, variant=mean.variant, provenance=provenance, certificate=certificate
     )
 
 

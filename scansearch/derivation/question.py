@@ -44,13 +44,19 @@ class Question:
     rules: Sequence[str]
 
     @classmethod
-    def build(cls, preferences: Preferences, wishes: Wishes, costs: Costs | None) -> Question:
-        """Check the wishes against the candidates.
+    def build(
+        cls,
+        preferences: Preferences,
+        wishes: Wishes,
+        costs: Costs | None,
+        offered: Sequence[int] | None = None,
+    ) -> Question:
+        """Check the wishes against the candidates; ``offered`` as in :meth:`Wishes.sizes`.
 
         Raises:
             InputError: naming the first contradiction.
         """
-        least, most = wishes.sizes(preferences)
+        least, most = wishes.sizes(preferences, offered)
         tables = _tables(preferences, costs, wishes.limits)
         pair_flips = wishes.pair_flips
         required = _by_layer(wishes.require, preferences, "require")

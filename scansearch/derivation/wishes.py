@@ -37,8 +37,13 @@ class Wishes:
     def says_no_k(self) -> bool:
         return self.k is None and self.k_min is None and self.k_max is None and self.per_layer_k is None
 
-    def sizes(self, preferences: Preferences) -> tuple[list[int], list[int]]:
+    def sizes(
+        self, preferences: Preferences, offered: Sequence[int] | None = None
+    ) -> tuple[list[int], list[int]]:
         """Least and most directions of every layer.
+
+        ``offered`` is how many candidates a layer had before those that are one scan were merged; up to that number
+        may be asked for, and the layer then gets all of its scans.
 
         Raises:
             InputError: contradictory or impossible numbers, or none.
@@ -52,18 +57,18 @@ class Wishes:
                 "how many directions per layer? give k, or k_min and k_max, or per_layer_k for every layer"
             )
         least, most = [], []
-        for layer, count in enumerate(counts):
+        for layer, (count, allowed) in enumerate(zip(counts, offered or counts, strict=True)):
             if layer in single:
-                low = high = _whole(single[layer], f"per_layer_k of layer {layer}", layer, count)
+                low = high = _whole(single[layer], f"per_layer_k of layer {layer}", layer, allowed)
             elif self.k is not None:
-                low = high = _whole(self.k, "k", layer, count)
+                low = high = _whole(self.k, "k", layer, allowed)
             else:
-                low = _whole(1 if self.k_min is None else self.k_min, "k_min", layer, count)
-                high = _whole(count if self.k_max is None else self.k_max, "k_max", layer, count)
+                low = _whole(1 if self.k_min is None else self.k_min, "k_min", layer, allowed)
+                high = _whole(allowed if self.k_max is None else self.k_max, "k_max", layer, allowed)
                 if low > high:
                     raise InputError(f"k_min = {low} is above k_max = {high}")
-            least.append(low)
-            most.append(high)
+            least.append(min(low, count))
+            most.append(min(high, count))
         return least, most
 
     def _single_layers(self, layers: int) -> dict[int, int]:

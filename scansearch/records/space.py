@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from scansearch.directions import Layers, check_directions
 from scansearch.errors import InputError
-from scansearch.files.strict import Counts, StrictModel, StringLists, Strings, load_yaml
+from scansearch.files.strict import Counts, StrictModel, StringLists, Strings, dump_yaml, load_yaml
 
 Family = Literal["local_vim", "local_vmamba"]
 
@@ -60,7 +60,8 @@ class Variant(StrictModel):
 class SearchSpace(StrictModel):
     """What may be searched. Obtain it with :func:`load_space`.
 
-    ``candidates`` is one list for all layers, or one list per layer.
+    ``candidates`` is one list for all layers, or one list per layer. ``merged`` is what a search adds, per layer: the
+    candidates that were left out because an earlier one is the same scan there, with its name.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -70,6 +71,7 @@ class SearchSpace(StrictModel):
     default_variant: str
     switches: Switches = Switches()
     variants: dict[str, Variant] = Field(min_length=1)
+    merged: Annotated[tuple[dict[str, str], ...], Strict(False)] = ()
 
     @field_validator("candidates")
     @classmethod
@@ -111,6 +113,10 @@ class SearchSpace(StrictModel):
                 raise ValueError(
                     f"candidates lists {len(self.candidates)} layers, but variant {name} has {variant.layers}"
                 )
+            if self.merged and len(self.merged) != variant.layers:
+                raise ValueError(
+                    f"merged lists {len(self.merged)} layers, but variant {name} has {variant.layers}"
+                )
         return self
 
     def variant(self, name: str | None = None) -> Variant:
@@ -132,6 +138,38 @@ class SearchSpace(StrictModel):
         if isinstance(self.candidates[0], tuple):
             return tuple(tuple(names) for names in self.candidates)
         return (tuple(str(name) for name in self.candidates),) * layers
+
+    def names_per_layer(self, variant: str | None = None) -> list[int]:
+        """The number of candidates of every layer, those that were merged into others counted too."""
+        merged = self.merged or ({},) * self.variant(variant).layers
+        pairs = zip(self.layer_candidates(variant), merged, strict=True)
+        return [len(names) + len(left_out) for names, left_out in pairs]
+
+    def to_yaml(self) -> str:
+        """The file's text, canonical; see :func:`load_space`."""
+        content = self.model_dump(mode="json", by_alias=True)
+        if not self.merged:
+            del content["merged"]
+        return dump_yaml(content)
+
+    def grids(
+        self, variant: str | None = None, image_size: tuple[int, int] | None = None
+    ) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of tokens that every layer scans, for images of ``image_size`` (height, width) pixels.
+
+        None is the variant's own size.
+        """
+        sizes = self.variant(variant)
+        height, width = image_size or (sizes.image_size, sizes.image_size)
+        patch = sizes.backbone.patch_size
+        if sizes.depths is None:
+            return ((-(-height // patch), -(-width // patch)),) * sizes.layers
+        rows, columns = height // patch, width // patch
+        grids: list[tuple[int, int]] = []
+        for depth in sizes.depths:
+            grids += [(rows, columns)] * depth
+            rows, columns = -(-rows // 2), -(-columns // 2)
+        return tuple(grids)
 
     def model_arguments(self, variant: str | None, role: Literal["supernet", "derived"]) -> dict[str, Any]:
         """Keyword arguments of the family's model class for one variant and role."""

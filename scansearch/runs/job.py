@@ -143,8 +143,8 @@ class RunJob:
         with self.run.locked() if self.writes else nullcontext():
             yield
 
-    def recorder(self, heading: str, needs: Sequence[str], *, weights: tuple[str, ...] = ()) -> Recorder:
-        """What drives the task into the folder; ``heading``, ``needs`` and ``weights`` are shown at the start."""
+    def recorder(self, heading: str, needs: Sequence[str], *, origin: tuple[str, ...] = ()) -> Recorder:
+        """What drives the task into the folder; ``heading``, ``needs`` and ``origin`` are shown at the start."""
         config = self._task.config
         return Recorder(
             run=self.run,
@@ -158,7 +158,7 @@ class RunJob:
             parameters=self.forecast.parameters,
             needs=", ".join([*needs, *self._time()]),
             observe=self.observe,
-            weights=weights,
+            origin=origin,
         )
 
     def _time(self) -> list[str]:

@@ -34,7 +34,7 @@ class Started:
         images: number of training, validation and test images.
         treatment: the classes, and what becomes of an image, in words.
         notes: how the data were read, one line each.
-        weights: what the weights gave that the run starts from, one line each; empty for fresh ones.
+        origin: what the run starts from, where that needs a word: merged candidates, given weights; one line each.
     """
 
     run: Run
@@ -47,7 +47,7 @@ class Started:
     images: tuple[int, int, int]
     treatment: str = ""
     notes: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Recorder:
     parameters: int
     observe: Observer
     needs: str = ""
-    weights: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
 
     def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
         """Drive the task to its end, from the folder's newest checkpoint where there is one.
@@ -119,7 +119,7 @@ class Recorder:
                 images,
                 f"{len(data.classes)} classes, {data.treatment.describe()}",
                 data.notes,
-                self.weights,
+                self.origin,
             )
         )
         with stop_signals() as received:

@@ -30,7 +30,11 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What ``scansearch run`` gives. Accuracies are in percent; ``costs`` are the genotype's totals by measure."""
+    """What ``scansearch run`` gives.
+
+    Accuracies are in percent; ``costs`` are the genotype's totals by measure; ``merged`` tells which candidates were
+    searched as one because they are the same scan.
+    """
 
     run: Run
     preferences: Preferences
@@ -40,6 +44,7 @@ class RunResult:
     baseline: tuple[str, float] | None
     costs: dict[str, float]
     diagnosis: Diagnosis
+    merged: tuple[str, ...] = ()
 
 
 def genotype_line(result: RunResult) -> str:
@@ -85,6 +90,8 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
         margin, noise = (f"{x:+.4f}" if x is not None else "" for x in (diagnosis.margin, diagnosis.noise))
         row = (str(layer), " ".join(names), values, margin, noise.lstrip("+"), f"{diagnosis.entropy:.3f}")
         lines.append(f"| {' | '.join(row)} |")
+    if result.merged:
+        lines += ["", "Candidates that are one scan:", "", *(f"* {line}" for line in result.merged)]
     gaps = result.diagnosis.gaps
     lines += [
         "",

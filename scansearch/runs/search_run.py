@@ -16,8 +16,9 @@ from scansearch.costing.memory import describe
 from scansearch.data.specifications import absolute
 from scansearch.derivation.derive import derive
 from scansearch.files.atomic import write_figure, write_text
-from scansearch.files.strict import dump_yaml, load_yaml
+from scansearch.files.strict import load_yaml
 from scansearch.records.costs import Costs
+from scansearch.records.equal_scans import describe_merged
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_kind, expect_search
 from scansearch.records.preferences import Preferences
@@ -116,7 +117,7 @@ class SearchJob(RunJob):
     ) -> SearchJob:
         """A new search in a new folder: ``out``, or one below ``runs/``."""
         config = config.model_copy(update={"data": absolute(config.data)})
-        job = cls(assemble_search(config, space, images), observe)
+        job = cls(assemble_search(config, space, images, merge=True), observe)
         folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
         job.create(folder)
         return job
@@ -138,8 +139,7 @@ class SearchJob(RunJob):
             self.costs.save(path)
 
     def records(self) -> dict[str, str]:
-        space = dump_yaml(self.space.model_dump(mode="json", by_alias=True))
-        return {"space.yaml": space, "costs.json": self.costs.to_json()}
+        return {"space.yaml": self.space.to_yaml(), "costs.json": self.costs.to_json()}
 
     @property
     def costs(self) -> Costs:
@@ -158,7 +158,8 @@ class SearchJob(RunJob):
         config, task = self.config, self.task
         flops = human(full_flops(task.supernet.backbone, *self.data.image_size))
         heading = f"{config.strategy} search of {config.space} on {config.data}"
-        recorder = self.recorder(heading, [f"{flops} FLOPs an image", describe(self.forecast)])
+        needs = [f"{flops} FLOPs an image", describe(self.forecast)]
+        recorder = self.recorder(heading, needs, origin=tuple(f"space: {line}" for line in self._merged()))
         recorder.drive(on_epoch=self._save_gates)
         selection = select(task)
         preferences = self._preferences(config.selection, selection.scores)
@@ -167,6 +168,10 @@ class SearchJob(RunJob):
             if selection.evolution is not None:
                 write_text(self.run.folder / "evolution.json", selection.evolution.to_json())
         return SearchResult(task.supernet, preferences, self.run, selection.evolution)
+
+    def _merged(self) -> tuple[str, ...]:
+        grids = self.space.grids(self.config.variant, self.data.image_size)
+        return tuple(describe_merged(self.space.merged, grids))
 
     def _save_gates(self, event: engine.EpochDone) -> None:
         """Keep the preferences of an unfinished run up to date, so that it can be derived from at no cost."""
@@ -213,6 +218,7 @@ class SearchJob(RunJob):
             baseline=self.baseline(),
             costs=self.costs.of(genotype.layers),
             diagnosis=diagnosis,
+            merged=self._merged(),
         )
         if self.writes:
             self._write_result(result)

@@ -168,7 +168,7 @@ class TrainJob(RunJob):
         recorder = self.recorder(
             f"training of {config.model} {start} on {config.data}",
             [describe(self.forecast)],
-            weights=() if task.start is None else task.start.lines,
+            origin=() if task.start is None else tuple(f"weights: {line}" for line in task.start.lines),
         )
         started = time.monotonic()
         recorder.drive(on_epoch=self._keep_best)

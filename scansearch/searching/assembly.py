@@ -9,20 +9,24 @@ from scansearch.costing.flops import space_costs
 from scansearch.data import ImageData, load_data
 from scansearch.data.arrays import fitting
 from scansearch.errors import InputError
+from scansearch.records.equal_scans import merge_equal_scans
 from scansearch.records.space import SearchSpace
 from scansearch.searching.config import SearchConfig
 from scansearch.searching.task import SearchTask
 
 
-def assemble_search(config: SearchConfig, space: SearchSpace, images: ImageData | None = None) -> SearchTask:
+def assemble_search(
+    config: SearchConfig, space: SearchSpace, images: ImageData | None = None, *, merge: bool = False
+) -> SearchTask:
     """The task that ``config`` describes, at its first step; its own ``config`` names the augmentation.
 
-    ``images`` take the place of ``config.data``.
+    ``images`` take the place of ``config.data``. With ``merge``, as in a new search, candidates that are one scan at
+    the size of the images are one candidate of the task's ``space``.
 
     Raises:
         InputError: the configuration does not fit the space, the data or this machine.
     """
-    smallest = min(len(names) for names in space.layer_candidates(config.variant))
+    smallest = min(space.names_per_layer(config.variant))
     if config.k > smallest:
         raise InputError(
             f"k is {config.k}, but a layer of {space.name!r} has {smallest} candidates (allowed: 1 to {smallest})"
@@ -38,6 +42,15 @@ def assemble_search(config: SearchConfig, space: SearchSpace, images: ImageData 
     else:
         size = config.image_size or space.variant(config.variant).image_size
         data = load_data(config.data, image_size=size, **options)
+    if merge:
+        space = merge_equal_scans(space, config.variant, data.image_size)
+    if config.selection == "evolution" and config.k > (
+        smallest := min(map(len, space.layer_candidates(config.variant)))
+    ):
+        raise InputError(
+            f"k is {config.k}, but a layer of {space.name!r} has {smallest} different scans of images of "
+            f"{data.image_size[0]}x{data.image_size[1]} pixels, and selection 'evolution' needs k"
+        )
     costs = space_costs(
         space,
         config.variant,

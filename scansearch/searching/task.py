@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -230,7 +231,7 @@ class SearchTask:
         self.supernet.eval()
         scores = [
             engine.score(
-                lambda images, given=given: self.supernet(images, given),
+                partial(self.supernet, gates=given),
                 split,
                 len(self.data.classes),
                 batch_size=4 * self.config.batch_size,

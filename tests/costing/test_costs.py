@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from scansearch.costing.flops import full_flops, model_costs, released_flops, space_costs
 from scansearch.costing.latency import LatencyCache, default_cache, measure_costs
+from scansearch.costing.subject import cost_subject
 from scansearch.models import build_model
 from scansearch.models.published import CANDIDATES, PUBLISHED
 from scansearch.records.costs import Costs
@@ -254,3 +255,10 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path, m
         monkeypatch.setattr(atomic, "write_text", full)
         cache.save()
         assert not path.exists()
+
+
+def test_the_published_models_hold_scans_twice():
+    subject = cost_subject("localvmamba_tiny")
+    assert subject.repeated_scans() == ["layers 13 to 14, 7x7 tokens: w7_flip is h_flip (the same scan)"]
+    assert cost_subject("localvmamba_tiny", image_size=448).repeated_scans() == []
+    assert cost_subject("localvim_tiny").repeated_scans() == []

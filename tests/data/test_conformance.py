@@ -32,6 +32,7 @@ def _timm(tmp_path: Path) -> str:
 SPECIFICATIONS = {
     "digits": lambda folder: "digits",
     "translated-digits": lambda folder: "translated-digits",
+    "planted": lambda folder: "planted:blocks",
     "fake": lambda folder: "fake:30x20:3",
     "folder": _folder,
     "timm": _timm,

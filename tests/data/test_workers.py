@@ -45,6 +45,7 @@ def dataset(path: Path) -> ImageData:
 KINDS: dict[str, Callable[[Path], ImageData]] = {
     "digits": lambda path: load_data("digits", image_size=8),
     "translated-digits": lambda path: load_data("translated-digits", image_size=10),
+    "planted": lambda path: load_data("planted:rows", image_size=10),
     "both splits": lambda path: with_validation_in_training(load_data("translated-digits", image_size=10)),
     "fake": lambda path: load_data("fake:8x8:2", image_size=8),
     "colours": lambda path: load_data("fake:8x8:2", image_size=8, augment=Augment(color_jitter=0.4)),

@@ -103,7 +103,7 @@ def test_33_layers_with_three_budgets_agree_with_scipy_milp(count, seed):
     generator = np.random.default_rng(seed)
     scores = generator.dirichlet(np.ones(count), 33)
     tables = random_tables(generator, 33, count, 3)
-    costs = make_costs(candidates, *tables)
+    costs = make_costs(candidates, *tables, image_size=[448, 448])
     preferences = make_preferences(candidates, scores).model_copy(
         update={"space": space.name, "variant": "small"}
     )
@@ -134,7 +134,7 @@ def test_all_tied_at_33_layers_ends_at_the_first_names():
         update={"space": "vmamba16", "variant": "small"}
     )
     cheap_last = ones + (np.arange(16) < 8)
-    costs = make_costs(candidates, ones, ones, cheap_last)
+    costs = make_costs(candidates, ones, ones, cheap_last, image_size=[448, 448])
     genotype = derive(preferences, k=4, costs=costs, max_latency_ms=33 * 4 + 20)
     # ties go to the lowest latency: the last eight candidates, and among those to the first four names
     assert genotype.certificate.spent["latency_ms"] == 33 * 4
