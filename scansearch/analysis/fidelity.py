@@ -12,28 +12,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scansearch import engine
 from scansearch.derivation.agreement import kendall_tau
 from scansearch.directions import Layers
 from scansearch.errors import InputError
-from scansearch.files.atomic import write_text
-from scansearch.files.outputs import make_folder
-from scansearch.files.strict import read_text
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_search
+from scansearch.runs.finished import FinishedTrainings
 from scansearch.runs.reopen import open_search
 from scansearch.searching.selection import magnitude, perturbation
-from scansearch.seeding import Stream, generate, seed_everything
-from scansearch.training.brief import BriefRecipe, train_briefly
+from scansearch.seeding import Stream, generate
+from scansearch.training.brief import BriefRecipe, brief_score
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from scansearch.records.space import SearchSpace
     from scansearch.searching.task import SearchTask
 
 
@@ -116,16 +112,24 @@ def rank_run(
         clip_norm=config.weights.clip_norm or math.inf,
     )
     genotypes = sample_genotypes(task.supernet.candidates, size, samples, seed)
-    finished = _FinishedTrainings(Path(folder) / "rank" / f"k{size}-steps{steps}-seed{seed}.json")
+    finished = FinishedTrainings(Path(folder) / "rank" / f"k{size}-steps{steps}-seed{seed}.json")
     scores = _score_tables(task)
     done = []
     for layers in genotypes:
         losses = []
         for training in range(trainings):
-            if (loss := finished.find(layers, training)) is None:
-                loss = _from_scratch(task, space, layers, recipe, seed=1000 * (seed + 1) + training)
-                finished.add(layers, training, loss)
-            losses.append(loss)
+            key = {"layers": layers, "training": training}
+            if (row := finished.find(key)) is None:
+                genotype = Genotype.of_space(space, layers, variant=config.variant)
+                score = brief_score(
+                    genotype,
+                    task.data,
+                    recipe,
+                    seed=1000 * (seed + 1) + training,
+                    accelerator=task.accelerator,
+                )
+                row = finished.add(key, {"loss": score["loss"]})
+            losses.append(row["loss"])
         done.append(Sample(layers, _scores(task, scores, layers), tuple(losses)))
         observe(done[-1], len(done))
     top = max(1, samples // 4)
@@ -190,56 +194,6 @@ def _scores(task: SearchTask, tables: dict[str, list[Tensor]], layers: Layers) -
 
     summed = {name: total(rows) for name, rows in tables.items()}
     return {**summed, "inherited": -task.validation_loss(task.subnetwork(layers))}
-
-
-def _from_scratch(
-    task: SearchTask, space: SearchSpace, layers: Layers, recipe: BriefRecipe, *, seed: int
-) -> float:
-    """Validation loss (nats) of a fresh model after a brief training."""
-    data, accelerator = task.data, task.accelerator
-    seed_everything(Stream.WEIGHTS, seed)
-    genotype = Genotype.of_space(space, layers, variant=task.config.variant)
-    model: Any = genotype.build(
-        num_classes=len(data.classes), in_chans=data.channels, img_size=data.image_size
-    )
-    train_briefly(model, data.train, recipe, seed=seed, device=accelerator.device)
-    model.eval()
-    score = engine.score(
-        model,
-        data.validation,
-        len(data.classes),
-        batch_size=4 * task.config.batch_size,
-        accelerator=accelerator,
-    )
-    return score["loss"]
-
-
-class _FinishedTrainings:
-    """Finished trainings in a file, which is rewritten whole after each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            try:
-                self.rows = json.loads(read_text(path))
-                whole = all(
-                    set(row) >= {"layers", "training"} and float(row["loss"]) < math.inf for row in self.rows
-                )
-            except (ValueError, TypeError, KeyError, RecursionError):
-                whole = False
-            if not whole:
-                raise InputError(f"{path}: damaged; remove it to train its genotypes again")
-
-    def find(self, layers: Layers, training: int) -> float | None:
-        key = [list(names) for names in layers]
-        losses = (row for row in self.rows if row["layers"] == key and row["training"] == training)
-        return next((float(row["loss"]) for row in losses), None)
-
-    def add(self, layers: Layers, training: int, loss: float) -> None:
-        self.rows.append({"layers": [list(names) for names in layers], "training": training, "loss": loss})
-        make_folder(self.path.parent)
-        write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
 
 
 def fidelity_json(fidelity: Fidelity) -> str:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scansearch import engine
 from scansearch.cli.screen import is_main_process
 from scansearch.runs.recorder import Notice, Started, Warned
+from scansearch.runs.verification import Verified
 from scansearch.text import human, printable
 
 _STEPS_TO_ESTIMATE = 5
@@ -49,6 +50,8 @@ class RunView:
     def __call__(self, event: Notice) -> None:
         if isinstance(event, Warned):
             self._line(f"warning: {event.text}", always=True)
+        elif isinstance(event, Verified):
+            self._line(event.describe())
         elif isinstance(event, Started):
             self._start(event)
         elif isinstance(event, engine.StepDone):

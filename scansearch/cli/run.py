@@ -39,6 +39,12 @@ Variant = Annotated[str | None, option(help="Size of the models", default="the s
 Data = Annotated[str, data_option()]
 ImageSize = Annotated[str | None, image_size_option("that of the variant")]
 StrategyName = Annotated[str, option("--strategy", help=one_of(STRATEGIES))]
+Verify = Annotated[
+    int,
+    option(
+        help="After the search, train so many of its best genotypes briefly, and a random one; keep the best"
+    ),
+]
 Settings = Annotated[list[str] | None, settings_option("alphas.lr=0.01")]
 
 
@@ -58,6 +64,7 @@ def run(
     out: RunOut = None,
     device: Device = "auto",
     strategy: StrategyName = "localmamba",
+    verify: Verify = 0,
     settings: Settings = None,
     resume: Resume = None,
     quiet: Quiet = False,
@@ -92,6 +99,7 @@ def run(
                 "seed": seed,
                 "device": device,
                 "strategy": strategy,
+                "verify": verify,
             }
             if recipe is not None:
                 given = {"image_size" if name == "size" else name for name in given_options(context)}
@@ -105,7 +113,7 @@ def run(
 def print_result(result: RunResult) -> None:
     """The table of layers and directions, the figures, and what to type next, on standard output."""
     from scansearch.cli.screen import is_main_process, print_lines, print_table
-    from scansearch.runs.search_result import genotype_line, next_commands
+    from scansearch.runs.search_result import genotype_line, next_commands, verdict
 
     if not is_main_process():
         return
@@ -121,6 +129,8 @@ def print_result(result: RunResult) -> None:
     if result.baseline is not None:
         name, accuracy = result.baseline
         lines.append(f"baseline to beat: {accuracy:.2f} % ({name})")
+    if result.verified:
+        lines.append(verdict(result.verified))
     lines += [
         genotype_line(result),
         f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",

@@ -120,12 +120,22 @@ class RunJob:
         self.run = run
         before = load_fingerprint(run.folder)
         if before is not None:
+            before = before.model_copy(update={"config": self._completed(before.config)})
             for warning in compare_fingerprints(run.folder, before, self._fingerprint()):
                 self.observe(Warned(warning))
 
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = self._task.config.model_dump(mode="json", by_alias=True)
         return settings
+
+    def _completed(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """``settings`` as an earlier version kept them, with the defaults of fields that it did not have."""
+        kind = type(self._task.config)
+        try:
+            completed: dict[str, Any] = kind.model_validate(settings).model_dump(mode="json", by_alias=True)
+        except ValueError:  # the comparison says what differs
+            return settings
+        return completed
 
     def _surroundings(self) -> dict[str, Any]:
         return environment(str(self.accelerator.device), self._task.config.seed)

@@ -15,6 +15,7 @@ from scansearch import engine
 from scansearch.errors import RunStopped
 from scansearch.runs.folder import Run
 from scansearch.runs.signals import Interrupted, stop_signals
+from scansearch.runs.verification import Verified
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -57,7 +58,7 @@ class Warned:
     text: str
 
 
-Notice = Started | Warned | engine.Event
+Notice = Started | Warned | Verified | engine.Event
 Observer = Callable[[Notice], None]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scansearch.records.genotype import Genotype
 from scansearch.records.preferences import Preferences
 from scansearch.runs.folder import Run
+from scansearch.runs.verification import Verified, verified_best
 from scansearch.searching.diagnostics import Diagnosis
 from scansearch.text import human
 
@@ -33,7 +35,7 @@ class RunResult:
     """What ``scansearch run`` gives.
 
     Accuracies are in percent; ``costs`` are the genotype's totals by measure; ``merged`` tells which candidates were
-    searched as one because they are the same scan.
+    searched as one because they are the same scan; ``verified`` are the brief trainings after the search.
     """
 
     run: Run
@@ -45,6 +47,7 @@ class RunResult:
     costs: dict[str, float]
     diagnosis: Diagnosis
     merged: tuple[str, ...] = ()
+    verified: tuple[Verified, ...] = ()
 
 
 def genotype_line(result: RunResult) -> str:
@@ -84,12 +87,18 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
         "| layer | directions | preference | margin | noise | entropy |",
         "| ---: | --- | --- | ---: | ---: | ---: |",
     ]
+    searched = result.verified[0].genotype if result.verified else genotype
     for layer, (names, diagnosis) in enumerate(zip(genotype.layers, result.diagnosis.layers, strict=True)):
         scores = dict(preferences.ranked(layer))
         values = " ".join(f"{scores[name]:.3f}" for name in names)
-        margin, noise = (f"{x:+.4f}" if x is not None else "" for x in (diagnosis.margin, diagnosis.noise))
+        figures = (diagnosis.margin, diagnosis.noise)
+        margin, noise = (f"{x:+.4f}" if x is not None else "" for x in figures)
+        if names != searched.layers[layer]:
+            margin, noise = "verified", ""
         row = (str(layer), " ".join(names), values, margin, noise.lstrip("+"), f"{diagnosis.entropy:.3f}")
         lines.append(f"| {' | '.join(row)} |")
+    if result.verified:
+        lines += ["", *_verification(result.verified)]
     if result.merged:
         lines += ["", "Candidates that are one scan:", "", *(f"* {line}" for line in result.merged)]
     gaps = result.diagnosis.gaps
@@ -110,3 +119,30 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def verdict(verified: Sequence[Verified]) -> str:
+    """What a verification says of the search, in one sentence."""
+    best = verified_best(verified)
+    control = next((one for one in verified if one.rank is None), None)
+    if control is None:
+        return f"verified: {best.source} was best of {len(verified)}"
+    gain = control.loss - min(one.loss for one in verified if one.rank is not None)
+    compared = f"{abs(gain):.3f} nats {'below' if gain >= 0 else 'above'} that of one drawn at random"
+    return (
+        f"verified: {best.source} was best of {len(verified)} brief trainings; the lowest validation loss of a "
+        f"genotype of the search is {compared} (one training each: a hint, no proof)"
+    )
+
+
+def _verification(verified: Sequence[Verified]) -> list[str]:
+    lines = [
+        f"{verdict(verified).capitalize()}.",
+        "",
+        "| genotype | directions | loss | accuracy % |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for one in verified:
+        layers = " / ".join(" ".join(names) for names in one.genotype.layers)
+        lines.append(f"| {one.source} | {layers} | {one.loss:.4f} | {one.accuracy:.2f} |")
+    return lines

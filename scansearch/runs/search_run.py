@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from scansearch.costing.flops import full_flops
 from scansearch.costing.memory import describe
 from scansearch.data.specifications import absolute
 from scansearch.derivation.derive import derive
+from scansearch.derivation.ranked import ranked_genotypes
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import load_yaml
 from scansearch.records.costs import Costs
@@ -23,20 +26,29 @@ from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_kind, expect_search
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace, load_space
+from scansearch.runs.finished import FinishedTrainings
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
 from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
 from scansearch.runs.signals import interruptible
+from scansearch.runs.verification import FILE as VERIFICATION
+from scansearch.runs.verification import Verified, random_genotype, verified_best, verify
 from scansearch.searching.assembly import assemble_search
 from scansearch.searching.config import SearchConfig, search_config
 from scansearch.searching.diagnostics import diagnose
 from scansearch.searching.selection import as_preferences, magnitude, select
 from scansearch.searching.task import SearchTask
 from scansearch.text import human
+from scansearch.training.brief import BriefRecipe
+
+VERIFICATION_SEED = (
+    1000  # times the seed of the search + 1: the first training of `scansearch rank` has it too
+)
 
 if TYPE_CHECKING:
     from scansearch.data import ImageData
+    from scansearch.directions import Layers
     from scansearch.searching.evolution import Evolution
 
 
@@ -159,7 +171,7 @@ class SearchJob(RunJob):
         flops = human(full_flops(task.supernet.backbone, *self.data.image_size))
         heading = f"{config.strategy} search of {config.space} on {config.data}"
         needs = [f"{flops} FLOPs an image", describe(self.forecast)]
-        recorder = self.recorder(heading, needs, origin=tuple(f"space: {line}" for line in self._merged()))
+        recorder = self.recorder(heading, needs, origin=self._origin())
         recorder.drive(on_epoch=self._save_gates)
         selection = select(task)
         preferences = self._preferences(config.selection, selection.scores)
@@ -168,6 +180,24 @@ class SearchJob(RunJob):
             if selection.evolution is not None:
                 write_text(self.run.folder / "evolution.json", selection.evolution.to_json())
         return SearchResult(task.supernet, preferences, self.run, selection.evolution)
+
+    def _origin(self) -> tuple[str, ...]:
+        return (*(f"space: {line}" for line in self._merged()), *self._verification_forecast())
+
+    def _verification_forecast(self) -> list[str]:
+        """How much the verification will cost, told before the search."""
+        count, steps = self.config.verify, self._recipe().steps
+        if not count:
+            return []
+        total = f"verification: up to {count + 1} trainings of {steps} steps after the search"
+        if self.least_seconds is None:  # of what a step costs
+            return [total]
+        layers = self.costs.candidates
+        gates = [[min(1.0, self.config.k / len(names))] * len(names) for names in layers]
+        whole = full_flops(self.task.supernet.backbone, *self.data.image_size)
+        share = self.costs.expected(gates)["flops"] * steps / whole
+        share /= self.task.epochs * self.task.steps_per_epoch
+        return [f"{total}, each about {100 * share:.0f} % of its FLOPs"]
 
     def _merged(self) -> tuple[str, ...]:
         grids = self.space.grids(self.config.variant, self.data.image_size)
@@ -209,6 +239,9 @@ class SearchJob(RunJob):
         )
         for warning in diagnosis.warnings:
             self.observe(Warned(warning))
+        verified = self._verify(searched, genotype)
+        if verified:
+            genotype = _chosen(verified)
         result = RunResult(
             run=self.run,
             preferences=searched.preferences,
@@ -219,20 +252,57 @@ class SearchJob(RunJob):
             costs=self.costs.of(genotype.layers),
             diagnosis=diagnosis,
             merged=self._merged(),
+            verified=tuple(verified),
         )
         if self.writes:
             self._write_result(result)
         return result
 
+    def _verify(self, searched: SearchResult, genotype: Genotype) -> list[Verified]:
+        """Train the best-ranked genotypes briefly, the ``genotype`` of the search first."""
+        config, task = self.config, self.task
+        count = config.verify
+        if not count:
+            return []
+        if searched.evolution is not None:
+            best = sorted(searched.evolution.scored, key=lambda one: (one.loss, one.cost, one.layers))
+            others = [self._genotype(one.layers, searched.preferences) for one in best]
+            ranked = [genotype, *(one for one in others if one.layers != genotype.layers)][:count]
+        else:
+            ranked = ranked_genotypes(
+                searched.preferences, count, k=config.k, costs=self.costs, space=self.space
+            )
+        variant = searched.preferences.variant
+        return verify(
+            ranked,
+            random_genotype(self.space, variant, config.k, config.seed, ranked),
+            task.data,
+            self._recipe(),
+            seed=VERIFICATION_SEED * (config.seed + 1),
+            accelerator=self.accelerator,
+            finished=FinishedTrainings(self.run.folder / VERIFICATION),
+            observe=self.observe,
+        )
+
+    def _recipe(self) -> BriefRecipe:
+        """The recipe of the verification: batch size, learning rate, decay and clipping are the search's."""
+        config = self.config
+        return BriefRecipe(
+            steps=config.verify_steps or self.task.epochs * self.task.steps_per_epoch,
+            batch_size=config.batch_size,
+            lr=config.weights.lr,
+            weight_decay=config.weights.weight_decay,
+            clip_norm=config.weights.clip_norm or math.inf,
+        )
+
+    def _genotype(self, layers: Layers, preferences: Preferences, note: str | None = None) -> Genotype:
+        provenance = preferences.provenance.model_copy(update={"note": note})
+        return Genotype.of_space(self.space, layers, variant=preferences.variant, provenance=provenance)
+
     def _evolved(self, evolution: Evolution, preferences: Preferences) -> Genotype:
         """The sub-network that scored best itself, which the sum of the preferences only approximates."""
         note = f"lowest validation loss of {len(evolution.scored)} sub-networks with inherited weights"
-        return Genotype.of_space(
-            self.space,
-            evolution.best.layers,
-            variant=preferences.variant,
-            provenance=preferences.provenance.model_copy(update={"note": note}),
-        )
+        return self._genotype(evolution.best.layers, preferences, note)
 
     def _write_result(self, result: RunResult) -> None:
         from scansearch.plots.search import preferences_figure, trajectories_figure
@@ -255,3 +325,16 @@ class SearchJob(RunJob):
         )
         moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
         write_figure(folder / "plots" / "trajectories.png", moved)
+
+
+def _chosen(verified: Sequence[Verified]) -> Genotype:
+    """The genotype that verification found best, which says so; the search's own certificate holds for rank 1 alone."""
+    best = verified_best(verified)
+    sources = ", ".join(f"{one.source} {one.loss:.4f}" for one in verified)
+    note = f"lowest validation loss (nats) of {len(verified)} brief trainings from scratch: {sources}"
+    genotype = best.genotype
+    before = verified[0].genotype.provenance
+    earlier = f"{before.note}; " if before.note else ""
+    return genotype.model_copy(
+        update={"provenance": before.model_copy(update={"note": f"{earlier}{note}; this is {best.source}"})}
+    )

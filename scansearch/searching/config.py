@@ -65,7 +65,8 @@ class SearchConfig(StrictModel):
     active at once in the sampled relaxations. ``image_size`` is a side or (height, width). ``augment`` is an Augment
     or a preset's name (none, light, imagenet); None is ``light``, or the data set's own way. ``channels`` of a picture:
     1 (grey), 3, or 4 (with opacity); None is 3, or what the data set has. Pictures that cannot be read are skipped, up
-    to ``max_broken``.
+    to ``max_broken``. ``verify`` is how many of the best-ranked genotypes are trained briefly after the search, and one
+    drawn at random beside them; 0 trains none. ``verify_steps`` is how long; None is as many steps as the search has.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -86,6 +87,8 @@ class SearchConfig(StrictModel):
     alphas: AlphaOptions = AlphaOptions()
     temperature: Temperature = Temperature()
     evolution: EvolutionOptions = EvolutionOptions()
+    verify: int = Field(default=0, ge=0)
+    verify_steps: int | None = Field(default=None, ge=1)
     early_stop_epochs: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     device: str = "auto"

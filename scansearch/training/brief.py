@@ -5,21 +5,24 @@ For a real training, with checkpoints and augmentation, see :mod:`scansearch.tra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from pydantic import Field
 from torch import nn
 
 from scansearch import engine
-from scansearch.data import Split, training_batches
+from scansearch.data import ImageData, Split, training_batches
 from scansearch.errors import RunStopped
 from scansearch.files.strict import StrictModel
 from scansearch.models.decay import weight_decay_groups
 from scansearch.seeding import Stream, seed_everything
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from scansearch.models.backbone import ScanBackbone
+    from scansearch.records.genotype import Genotype
 
 
 class BriefRecipe(StrictModel):
@@ -35,6 +38,31 @@ class BriefRecipe(StrictModel):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0)
     clip_norm: float = Field(default=1.0, gt=0)
+
+
+def brief_score(
+    genotype: Genotype, data: ImageData, recipe: BriefRecipe, *, seed: int, accelerator: Accelerator
+) -> engine.Metrics:
+    """``loss`` (nats) and ``accuracy`` (percent) on the validation images, of a fresh model after a brief training.
+
+    Raises:
+        RunStopped: the loss is not finite.
+    """
+    seed_everything(Stream.WEIGHTS, seed)
+    size: dict[str, Any] = {
+        "num_classes": len(data.classes),
+        "in_chans": data.channels,
+        "img_size": data.image_size,
+    }
+    model = cast("ScanBackbone", genotype.build(**size))
+    train_briefly(model, data.train, recipe, seed=seed, device=accelerator.device)
+    return engine.score(
+        model.eval(),
+        data.validation,
+        len(data.classes),
+        batch_size=4 * recipe.batch_size,
+        accelerator=accelerator,
+    )
 
 
 def train_briefly(

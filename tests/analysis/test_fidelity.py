@@ -91,22 +91,22 @@ def test_an_opened_search_has_the_weights_that_it_ended_with(run):
 
 
 def test_an_interrupted_ranking_goes_on_where_it_was(run, monkeypatch):
-    real, trained, limit = fidelity._from_scratch, [], 3
+    real, trained, limit = fidelity.brief_score, [], 3
 
-    def at_most(task, space, layers, recipe, *, seed):
+    def at_most(genotype, *arguments, **options):
         if len(trained) == limit:
             raise KeyboardInterrupt
-        trained.append(layers)
-        return real(task, space, layers, recipe, seed=seed)
+        trained.append(genotype.layers)
+        return real(genotype, *arguments, **options)
 
-    monkeypatch.setattr(fidelity, "_from_scratch", at_most)
+    monkeypatch.setattr(fidelity, "brief_score", at_most)
     options = {"samples": 4, "steps": 3, "seed": 5}
     with pytest.raises(KeyboardInterrupt):
         rank_run(run, **options)
     limit = 4  # one more
     found = rank_run(run, **options)
     assert len({sample.layers for sample in found.samples}) == 4
-    monkeypatch.setattr(fidelity, "_from_scratch", None)
+    monkeypatch.setattr(fidelity, "brief_score", None)
     assert rank_run(run, **options) == found
     assert {one.score for one in found.agreements} == {"gates", "perturbation", "inherited"}
 
