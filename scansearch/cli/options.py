@@ -79,6 +79,15 @@ Augmentation = Annotated[
     ),
 ]
 
+Balance = Annotated[
+    str | None,
+    option(
+        "--balance",
+        help="What makes rare classes count as much as frequent ones: none, weights (of the loss) or sampling",
+        default="none",
+    ),
+]
+
 Channels = Annotated[
     int | None,
     option(

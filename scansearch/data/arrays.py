@@ -72,7 +72,7 @@ def data_from_arrays(
     def split(part: PartName) -> Split:
         chosen = parts[part]
         read = ArrayReader(array, chosen, [numbers[i] for i in chosen], scale, means, deviations)
-        return Split(len(chosen), read)
+        return Split(len(chosen), read, labels=read.labels)
 
     digest = hashlib.sha256(repr((parts, numbers, array.shape, str(array.dtype))).encode())
     for image in array:
@@ -131,7 +131,7 @@ def data_from_dataset(
         data, chosen = sources[part]
         numbers = labels[part if part in given else "train"]
         read = DatasetReader(data, chosen, [numbers[i] for i in chosen], tuple(shape), means, deviations)
-        splits.append(Split(len(chosen), read, augments=part == "train"))
+        splits.append(Split(len(chosen), read, part == "train", read.labels))
         digest.update(repr(read.labels).encode())
     return _data(name, names, tuple(shape[1:]), splits, means, deviations, digest.hexdigest())
 

@@ -120,7 +120,7 @@ class Pictures:
         augments: bool = False,
         decoder: Decoder = Decoder(),
     ) -> Split:
-        return Split(len(self.labels), PictureReader(self, transform, decoder), augments)
+        return Split(len(self.labels), PictureReader(self, transform, decoder), augments, self.labels)
 
 
 @dataclass(frozen=True)

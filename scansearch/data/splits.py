@@ -78,12 +78,14 @@ class Split:
             where the split augments, it draws from torch's, NumPy's and Python's global generators.
             Raises BrokenImage where the image cannot be read.
         augments: whether ``read`` is random.
+        labels: of all images, in order; empty where they are not known without reading the images.
         broken: where batches note the images that they had to skip.
     """
 
     count: int
     read: Callable[[int], Sample]
     augments: bool = False
+    labels: Sequence[int] = field(default=(), repr=False)
     broken: BrokenImages = field(default_factory=BrokenImages, compare=False)
 
 

@@ -20,6 +20,7 @@ NAME = "fingerprint.json"
 _MEANINGS = {"weights.json": "what the weights give that it starts from (weights.json)"}
 # What may differ between a start and a resume: none of it changes the result on purpose.
 FREE = ("device", "workers", "checkpoint_minutes", "max_broken")
+ADDED = {"balance": "none"}  # what runs did that started before there was such a field
 
 
 class Fingerprint(StrictModel):
@@ -113,7 +114,7 @@ def compare_fingerprints(folder: Path, before: Fingerprint, now: Fingerprint) ->
 
 
 def _config_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    old, new = _flat(before), _flat(now)
+    old, new = ({**ADDED, **_flat(config)} for config in (before, now))
     names = [name for name in sorted(old.keys() | new.keys()) if name.partition(".")[0] not in FREE]
     return [
         f"{name} of config.yaml was changed from {old.get(name)!r} to {new.get(name)!r}"

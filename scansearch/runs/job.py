@@ -143,8 +143,15 @@ class RunJob:
         with self.run.locked() if self.writes else nullcontext():
             yield
 
-    def recorder(self, heading: str, needs: Sequence[str], *, weights: tuple[str, ...] = ()) -> Recorder:
-        """What drives the task into the folder; ``heading``, ``needs`` and ``weights`` are shown at the start."""
+    def recorder(
+        self,
+        heading: str,
+        needs: Sequence[str],
+        *,
+        weights: tuple[str, ...] = (),
+        notes: tuple[str, ...] = (),
+    ) -> Recorder:
+        """What drives the task into the folder; the arguments are shown at the start, ``notes`` beside the data's."""
         config = self._task.config
         return Recorder(
             run=self.run,
@@ -159,6 +166,7 @@ class RunJob:
             needs=", ".join([*needs, *self._time()]),
             observe=self.observe,
             weights=weights,
+            notes=notes,
         )
 
     def _time(self) -> list[str]:

@@ -84,6 +84,7 @@ class Recorder:
     observe: Observer
     needs: str = ""
     weights: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
         """Drive the task to its end, from the folder's newest checkpoint where there is one.
@@ -118,7 +119,7 @@ class Recorder:
                 self.needs,
                 images,
                 f"{len(data.classes)} classes, {data.treatment.describe()}",
-                data.notes,
+                (*data.notes, *self.notes),
                 self.weights,
             )
         )

@@ -19,6 +19,7 @@ from scansearch import engine
 from scansearch._version import __version__
 from scansearch.costing.flops import FULL, full_flops
 from scansearch.costing.memory import describe
+from scansearch.data.balance import class_counts, unequal_classes
 from scansearch.data.specifications import absolute
 from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
@@ -169,6 +170,7 @@ class TrainJob(RunJob):
             f"training of {config.model} {start} on {config.data}",
             [describe(self.forecast)],
             weights=() if task.start is None else task.start.lines,
+            notes=self._on_classes(),
         )
         started = time.monotonic()
         recorder.drive(on_epoch=self._keep_best)
@@ -196,6 +198,11 @@ class TrainJob(RunJob):
         if self.writes:
             self._write(result)
         return result
+
+    def _on_classes(self) -> tuple[str, ...]:
+        counts = class_counts(self.data.train, len(self.data.classes))
+        line = None if counts is None else unequal_classes(counts, self.data.classes)
+        return () if line is None or self.config.balance != "none" else (line,)
 
     def _keep_best(self, event: engine.EpochDone) -> None:
         if not (self.task.improved and self.writes):
