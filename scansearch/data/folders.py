@@ -23,6 +23,7 @@ def read(
     *,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
 ) -> ImageData:
     """The pictures below the folder ``argument``.
 
@@ -50,7 +51,16 @@ def read(
         notes = (f"what lies in {'/'.join(inner)}/ is read", *notes)
     spec = f"folder:{argument}"
     return assemble(
-        spec, what, parts, classes, size, augment, channels=channels, scoring=scoring, notes=notes
+        spec,
+        what,
+        parts,
+        classes,
+        size,
+        augment,
+        channels=channels,
+        scoring=scoring,
+        brightest=brightest,
+        notes=notes,
     )
 
 

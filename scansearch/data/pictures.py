@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -147,6 +147,7 @@ def assemble(
     *,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
     notes: Sequence[str] = (),
 ) -> ImageData:
     """Make the splits that are missing, in training first the test set, then the one for validation, of the rest.
@@ -155,13 +156,15 @@ def assemble(
         parts: without ``train`` for scoring alone.
         scoring: the pictures are not learnt from, so none are held out: without a test set, those for validation
             are it, and without both all.
+        brightest: of float and 32-bit pictures, as the model knows it; None for what fits these.
 
     Raises:
         InputError: nothing to train on, one class, or a class too small to be split.
     """
     parts, made = _for_scoring(parts) if scoring else _for_training(parts, classes, what)
     channels = channels or 3
-    decoder, kinds, contents = look_at(list(parts.values()), channels)
+    looked = look_at(list(parts.values()), channels, brightest)
+    decoder = looked.decoder
     augmented, plain = image_transforms(augment, size, channels)
     mean, deviation = image_statistics(channels)
     train, validation, test = (parts[part] for part in ("train", "validation", "test"))
@@ -175,8 +178,9 @@ def assemble(
         test=test.split(plain, decoder=decoder),
         mean=mean,
         deviation=deviation,
-        digest=_digest([train, validation, test], contents),
-        notes=tuple(printable(note) for note in (*notes, *made, *kinds)),
+        brightest=looked.brightest,
+        digest=_digest([train, validation, test], looked.contents),
+        notes=tuple(printable(note) for note in (*notes, *made, *looked.notes)),
     )
 
 
@@ -217,8 +221,28 @@ def _for_training(
     return given, notes
 
 
-def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str], bytes]:
-    """How to decode the pictures of a data set, by some of them evenly chosen; what they are; and their digest."""
+class Look(NamedTuple):
+    """What some pictures of a data set tell of all.
+
+    Attributes:
+        decoder: how to decode them.
+        brightest: of the float and 32-bit pictures; None where none were met.
+        notes: what they are, one line each.
+        contents: a digest of their bytes.
+    """
+
+    decoder: Decoder
+    brightest: float | None
+    notes: list[str]
+    contents: bytes
+
+
+def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None) -> Look:
+    """How to decode the pictures of a data set, by up to some hundred of them, evenly chosen.
+
+    Args:
+        known: the brightest value of float and 32-bit pictures; None to choose it by these.
+    """
     contents = hashlib.sha256()
     found: Counter[str] = Counter()
     values = []
@@ -239,10 +263,11 @@ def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str
                     values += [] if value is None else [value]
             except Exception:  # reported when it is its turn
                 found["broken"] += 1
-    scale = brightest(values)
+    scale = brightest(values) if known is None else known
+    fit = "which fits all that were looked at" if known is None else "as in the training"
     meanings = {
         "16-bit": "divided by 65535",
-        "32-bit": f"divided by {scale:g}, which fits all that were looked at",
+        "32-bit": f"divided by {scale:g}, {fit}",
         "transparent": "opacity is the fourth channel" if channels == 4 else "laid on white",
         "animated": "the first frame is taken",
     }
@@ -251,7 +276,8 @@ def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str
         for kind, meaning in meanings.items()
         if found[kind]
     ]
-    return Decoder(channels, scale), notes, contents.digest()
+    met = scale if values else None
+    return Look(Decoder(channels, scale), met, notes, contents.digest())
 
 
 def _digest(splits: Sequence[Pictures], contents: bytes) -> str:

@@ -37,8 +37,8 @@ __all__ = [
 class _Reader:
     """One kind of specification.
 
-    ``read`` of ``module`` takes (argument, size); where ``pictures``, also Augment, and ``channels`` and ``scoring``
-    by name.
+    ``read`` of ``module`` takes (argument, size); where ``pictures``, also Augment, and ``channels``, ``scoring``
+    and ``brightest`` by name.
     """
 
     module: str
@@ -75,6 +75,7 @@ def load_data(
     max_broken: int = 100,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
 ) -> ImageData:
     """The data set that ``spec`` names, at ``image_size`` pixels.
 
@@ -86,6 +87,8 @@ def load_data(
         max_broken: how many pictures that cannot be read are skipped before a run stops.
         channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or what the data set has.
         scoring: the pictures are only scored, so of a folder without a test set all are the test set.
+        brightest: the value of float and 32-bit pictures that counts as 1, as a model knows it; None for the one that
+            fits them.
 
     Raises:
         InputError: unknown specification; a folder that is missing or holds no images; ``augment`` or other
@@ -111,7 +114,8 @@ def load_data(
     function = import_module(reader.module).read
     if reader.pictures:
         augment = augment or Augment()
-        data = function(argument, size, augment, channels=channels, scoring=scoring)
+        options = {"channels": channels, "scoring": scoring, "brightest": brightest}
+        data = function(argument, size, augment, **options)
         data = replace(data, augment=augment)
     elif augment is not None:
         raise InputError(f"data {spec!r} has a fixed augmentation of its own: leave out augment")

@@ -25,6 +25,7 @@ def read(
     *,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
 ) -> ImageData:
     """``NAME@ROOT`` or a path.
 
@@ -58,6 +59,7 @@ def read(
         augment,
         channels=channels,
         scoring=scoring,
+        brightest=brightest,
         notes=notes,
     )
 

@@ -26,6 +26,7 @@ class PictureTransform:
         channels: 1 (grey), 3, or 4 (with opacity).
         image_size: height and width in pixels.
         resized: a picture of 8 bits a channel -> tensor, resized, cut and normalised for pictures.
+        brightest: the value of float and 32-bit pictures that counts as 1; None for the one that fits each picture.
         factor, offset: [channels, 1, 1], from that normalisation to the training's; None where they are equal.
     """
 
@@ -34,15 +35,20 @@ class PictureTransform:
     resized: Callable[[Picture], Tensor]
     factor: Tensor | None = None
     offset: Tensor | None = None
+    brightest: float | None = None
 
     def __call__(self, picture: Picture) -> Tensor:
-        """As :mod:`scansearch.data.decoding` says; a float or 32-bit picture is a share of its own brightest value.
+        """As :mod:`scansearch.data.decoding` says; a float or 32-bit picture is a share of the training's
+        brightest value, or of its own where that is not known.
 
         Raises:
             InputError: values that are no numbers, or a picture that is far longer than wide.
         """
-        value = wide_values(picture)
-        return self.tensor(convert(picture, self.channels, brightest([] if value is None else [value])))
+        scale = self.brightest
+        if scale is None:
+            value = wide_values(picture)
+            scale = brightest([] if value is None else [value])
+        return self.tensor(convert(picture, self.channels, scale))
 
     def tensor(self, decoded: Picture) -> Tensor:
         """Of a picture that has 8 bits in each of ``channels`` already, upright."""
@@ -62,4 +68,4 @@ def picture_transform(treatment: Treatment, channels: int, size: tuple[int, int]
     _, resized = image_transforms(plain, size, channels)
     change = rescaling(image_statistics(channels), (treatment.mean, treatment.std))
     factor, offset = change if change is not None else (None, None)
-    return PictureTransform(channels, size, resized, factor, offset)
+    return PictureTransform(channels, size, resized, factor, offset, treatment.brightest)

@@ -215,6 +215,7 @@ def evaluate(
             "augment": _augment(spec, predictor.treatment, crop),
             "max_broken": max_broken,
             "channels": predictor.channels,
+            "brightest": None if predictor.treatment is None else predictor.treatment.brightest,
         }
         images = _held_out(spec, predictor, options) or load_data(spec, scoring=True, **options)
     if predictor.channels not in (None, images.channels):

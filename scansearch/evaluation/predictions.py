@@ -55,7 +55,8 @@ def predict(
 ) -> Iterator[Prediction | BrokenImage]:
     """The ``top`` likeliest classes of every file, in order; what cannot be read is given as that error.
 
-    The pictures are decoded as those of one data set: see :mod:`scansearch.data.decoding`.
+    The pictures are decoded as those of the training, or, where that is not known, of one data set: see
+    :mod:`scansearch.data.decoding`.
 
     Raises:
         InputError: ``top`` or ``batch_size`` below 1, or a model whose outputs do not fit its classes.
@@ -63,7 +64,8 @@ def predict(
     if top < 1 or batch_size < 1:
         raise InputError(f"top and batch size must be at least 1, not {top}, {batch_size}")
     source = FolderSource(os.curdir)
-    decoder, _, _ = look_at([Pictures([0] * len(files), list(files), source)], loaded.transform.channels)
+    every = Pictures([0] * len(files), list(files), source)
+    decoder = look_at([every], loaded.transform.channels, loaded.transform.brightest).decoder
     for start in range(0, len(files), batch_size):
         images: dict[str, Tensor] = {}
         broken: dict[str, BrokenImage] = {}

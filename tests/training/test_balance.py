@@ -153,7 +153,7 @@ def test_a_run_from_before_there_was_a_balance_goes_on_without():
 
     folder = Path("run")
     assert compare_fingerprints(folder, started(seed=0), started(seed=0, balance="none")) == []
-    with pytest.raises(InputError, match="balance of config.yaml was changed from 'none' to 'weights'"):
+    with pytest.raises(InputError, match=r"balance of config\.yaml was changed from 'none' to 'weights'"):
         compare_fingerprints(folder, started(seed=0), started(seed=0, balance="weights"))
 
 
