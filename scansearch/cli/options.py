@@ -47,7 +47,7 @@ Resume = Annotated[
     Path | None, option(help="Continue the run in this folder; other options are then not allowed")
 ]
 Quiet = Annotated[bool, option("--quiet", help="Show the result only")]
-Device = Annotated[str | None, option(help="auto, cpu or cuda")]
+Device = Annotated[str | None, option(help="auto, cpu, cuda or mps (an Apple GPU, by the slow reference)")]
 
 
 def image_size_option(default: str = "the model's own") -> Any:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scansearch.data.assembly import assemble
 from scansearch.data.augment import Augment
 from scansearch.data.layouts import READ, Layout, arrange, check_classes, unwrap
 from scansearch.data.names import PartName
-from scansearch.data.pictures import FolderSource, Pictures, Source, assemble
+from scansearch.data.pictures import FolderSource, Pictures, Source
 from scansearch.data.splits import ImageData
 from scansearch.data.tables import arrange_by_table, table_of
 from scansearch.data.trees import Names, walk

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scansearch.data.augment import Augment
 from scansearch.data.batches import EpochBatches, evaluation_batches, training_batches
-from scansearch.data.decoding import CHANNELS
+from scansearch.data.decoding import check_channels
 from scansearch.data.specifications import SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
@@ -44,12 +44,13 @@ class _Reader:
     module: str
     needs_argument: bool = False
     pictures: bool = False
+    arrays: bool = False  # the files may be arrays, which tell their channels
 
 
 _READERS = {  # by kind, as in SPECIFICATIONS
     "digits": _Reader("scansearch.data.digits"),
-    "folder": _Reader("scansearch.data.folders", needs_argument=True, pictures=True),
-    "timm": _Reader("scansearch.data.timm_sets", needs_argument=True, pictures=True),
+    "folder": _Reader("scansearch.data.folders", needs_argument=True, pictures=True, arrays=True),
+    "timm": _Reader("scansearch.data.timm_sets", needs_argument=True, pictures=True, arrays=True),
     "fake": _Reader("scansearch.data.made", needs_argument=True, pictures=True),
     "translated-digits": _Reader("scansearch.data.translated"),
 }
@@ -104,8 +105,8 @@ def load_data(
             f"the images of {spec!r} were made in Python: go on there, and give them as data (resume_search and "
             "resume_training take them)"
         )
-    if channels not in (None, *CHANNELS):
-        raise InputError(f"images of {channels} channels cannot be read from {spec!r} (allowed: 1, 3, 4)")
+    if channels is not None and not (kind in _READERS and _READERS[kind].arrays):
+        check_channels(channels, spec)
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
         raise InputError(
             f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())}, or the path of a folder)"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from scansearch.data.augment import Augment, image_statistics, image_transforms
+from scansearch.data.augment import RESIZED, image_statistics, image_transforms
+from scansearch.data.bands import ArrayTransform
 from scansearch.data.decoding import CHANNELS, brightest, convert, wide_values
 from scansearch.data.matched import rescaling
 from scansearch.data.treatment import Treatment
@@ -57,15 +58,24 @@ class PictureTransform:
 
 
 def picture_transform(treatment: Treatment, channels: int, size: tuple[int, int]) -> PictureTransform:
-    """The transform of ``treatment``. Data that had a way of their own are resized and cut by the preset ``light``.
+    """The transform of ``treatment``. Where its data had a way of their own, pictures are resized alone.
 
     Raises:
         InputError: a number of channels that pictures do not have.
     """
     if channels not in CHANNELS:
         raise InputError(f"images of {channels} channels are no pictures (allowed: 1, 3, 4)")
-    plain = (treatment.augment or Augment()).model_copy(update={"policy": None, "color_jitter": 0.0})
+    augment = treatment.augment or RESIZED
+    plain = augment.model_copy(update={"policy": None, "color_jitter": 0.0})
     _, resized = image_transforms(plain, size, channels)
     change = rescaling(image_statistics(channels), (treatment.mean, treatment.std))
     factor, offset = change if change is not None else (None, None)
     return PictureTransform(channels, size, resized, factor, offset, treatment.brightest)
+
+
+def array_transform(treatment: Treatment, channels: int, size: tuple[int, int]) -> ArrayTransform:
+    """The transform of ``treatment`` for arrays, such as those in ``.npy`` files."""
+    mean, deviation = treatment.mean, treatment.std
+    if mean is None or deviation is None or not len(mean) == len(deviation) == channels:
+        mean, deviation = (0.0,) * channels, (1.0,) * channels
+    return ArrayTransform(channels, size, treatment.augment or RESIZED, mean, deviation)
