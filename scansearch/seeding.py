@@ -24,6 +24,7 @@ class Stream(IntEnum):
     VALIDATION_IMAGE = 7
     GENOTYPES = 8  # key: seed. Genotypes drawn at random
     EVOLUTION = 9  # key: seed, generation
+    BALANCED_ORDER = 10  # key: seed, epoch, cycle. Training images drawn so that classes are equally likely
 
 
 def generate(stream: Stream, *key: int) -> np.random.Generator:

@@ -47,7 +47,7 @@ Resume = Annotated[
     Path | None, option(help="Continue the run in this folder; other options are then not allowed")
 ]
 Quiet = Annotated[bool, option("--quiet", help="Show the result only")]
-Device = Annotated[str | None, option(help="auto, cpu or cuda")]
+Device = Annotated[str | None, option(help="auto, cpu, cuda or mps (an Apple GPU, by the slow reference)")]
 
 
 def image_size_option(default: str = "the model's own") -> Any:
@@ -76,6 +76,15 @@ Augmentation = Annotated[
         "--augment",
         help=f"How training pictures are changed: {one_of(PRESETS)} (crops and mirror images, as ImageNet is trained)",
         default="light, which never mirrors, or the data set's own way",
+    ),
+]
+
+Balance = Annotated[
+    str | None,
+    option(
+        "--balance",
+        help="What makes rare classes count as much as frequent ones: none, weights (of the loss) or sampling",
+        default="none",
     ),
 ]
 

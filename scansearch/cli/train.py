@@ -8,6 +8,7 @@ import typer
 
 from scansearch.cli.options import (
     Augmentation,
+    Balance,
     BatchSize,
     Channels,
     Device,
@@ -50,6 +51,7 @@ def train(
     size: ImageSize = None,
     channels: Channels = None,
     augment: Augmentation = None,
+    balance: Balance = None,
     weights: Weights = None,
     recipe: Recipe = None,
     epochs: Epochs = None,
@@ -87,6 +89,7 @@ def train(
                 image_size=image_size(size),
                 channels=channels,
                 augment=augment,
+                balance=balance,
                 weights=weights,
                 epochs=epochs,
                 batch_size=batch_size,

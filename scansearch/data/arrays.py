@@ -58,7 +58,7 @@ def data_from_arrays(
             f"images have shape {list(array.shape)}, not [n, height, width] or [n, height, width, channels]"
         )
     array = array if array.ndim == 4 else array[..., None]
-    scale = _scale(array.dtype)
+    scale = value_scale(array.dtype)
     numbers, names = _labels(labels, len(array), classes)
     parts = _parts(numbers, names, splits)
     if mean is None or deviation is None:
@@ -72,7 +72,7 @@ def data_from_arrays(
     def split(part: PartName) -> Split:
         chosen = parts[part]
         read = ArrayReader(array, chosen, [numbers[i] for i in chosen], scale, means, deviations)
-        return Split(len(chosen), read)
+        return Split(len(chosen), read, labels=read.labels)
 
     digest = hashlib.sha256(repr((parts, numbers, array.shape, str(array.dtype))).encode())
     for image in array:
@@ -131,7 +131,7 @@ def data_from_dataset(
         data, chosen = sources[part]
         numbers = labels[part if part in given else "train"]
         read = DatasetReader(data, chosen, [numbers[i] for i in chosen], tuple(shape), means, deviations)
-        splits.append(Split(len(chosen), read, augments=part == "train"))
+        splits.append(Split(len(chosen), read, part == "train", read.labels))
         digest.update(repr(read.labels).encode())
     return _data(name, names, tuple(shape[1:]), splits, means, deviations, digest.hexdigest())
 
@@ -211,7 +211,12 @@ def _normal(image: Tensor, mean: Sequence[float], deviation: Sequence[float]) ->
     return (image - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
 
 
-def _scale(dtype: Any) -> float:
+def value_scale(dtype: Any) -> float:
+    """What values of ``dtype`` (of NumPy or torch) are divided by.
+
+    Raises:
+        InputError: no type of images.
+    """
     if dtype == np.uint8 or dtype == torch.uint8:
         return 255.0
     if dtype == np.uint16 or dtype == torch.uint16:
@@ -232,10 +237,10 @@ def _image(image: Any) -> Tensor:
                 f"an image has shape {list(array.shape)}, not [height, width] or [height, width, channels]"
             )
         array = array if array.ndim == 3 else array[..., None]
-        return torch.from_numpy(array.astype(np.float32).transpose(2, 0, 1).copy()) / _scale(array.dtype)
+        return torch.from_numpy(array.astype(np.float32).transpose(2, 0, 1).copy()) / value_scale(array.dtype)
     if image.ndim != 3:
         raise InputError(f"an image has shape {list(image.shape)}, not [channels, height, width]")
-    return image.float() / _scale(image.dtype)
+    return image.float() / value_scale(image.dtype)
 
 
 def _labels(labels: Any, count: int, classes: Sequence[str] | None) -> tuple[list[int], tuple[str, ...]]:
@@ -305,8 +310,21 @@ def _statistics(images: np.ndarray, chosen: list[int], scale: float) -> tuple[li
         count += known.sum(0)
         total += values.sum(0)
         squares += (values**2).sum(0)
-    mean = total / count.clip(1)
-    deviation = np.sqrt((squares / count.clip(1) - mean**2).clip(0))
+    return _mean_and_deviation(total / count.clip(1), squares / count.clip(1))
+
+
+def channel_statistics(images: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:
+    """Mean and deviation of each channel over all pixels of float ``images`` [channels, height, width] of any sizes."""
+    pixels = [image.astype(np.float64).reshape(len(image), -1) for image in images]
+    count = sum(values.shape[1] for values in pixels)
+    mean = sum(values.sum(1) for values in pixels) / count
+    squares = sum((values**2).sum(1) for values in pixels) / count
+    return _mean_and_deviation(mean, squares)
+
+
+def _mean_and_deviation(mean: np.ndarray, squares: np.ndarray) -> tuple[list[float], list[float]]:
+    """From the means of values and of their squares; a channel that is constant has deviation 1."""
+    deviation = np.sqrt((squares - mean**2).clip(0))
     return mean.tolist(), np.where(deviation > 1e-6 * abs(mean), deviation, 1.0).tolist()
 
 

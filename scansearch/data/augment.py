@@ -79,6 +79,9 @@ PRESETS = {
     "imagenet": Augment(scale=(0.08, 1.0), flip=0.5, policy="rand-m9-mstd0.5", interpolation="bicubic"),
 }
 
+# What pictures become for a model whose own data had no such treatment: resized, and cut to its proportions only.
+RESIZED = Augment(random=False, crop=1.0)
+
 
 def _from_name(value: Any) -> Any:
     if not isinstance(value, str):

@@ -8,7 +8,7 @@ any number of workers.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from scansearch.data.balance import balanced_draws
 from scansearch.data.splits import BrokenImage, BrokenImages, Split
 from scansearch.errors import RunStopped
 from scansearch.seeding import Stream, generate, seed_everything
@@ -33,14 +34,19 @@ class Streams(NamedTuple):
 
 TRAINING_STREAMS = Streams(Stream.TRAINING_ORDER, Stream.TRAINING_IMAGE)
 VALIDATION_STREAMS = Streams(Stream.VALIDATION_ORDER, Stream.VALIDATION_IMAGE)
+BALANCED_STREAMS = Streams(Stream.BALANCED_ORDER, Stream.TRAINING_IMAGE)
+Key = tuple[int, ...]
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
+class EpochBatches(Sampler[list[Key]]):
     """Batches of one epoch as lists of (epoch, index) pairs, a pure function of its arguments.
 
     Positions run through random permutations of the split, one after the other, so ``batches`` may ask for
     more than one pass. With several ranks, each takes its contiguous part of every global batch: the
     global batch does not depend on the number of ranks.
+
+    With ``labels``, one for each image, a pass is drawn with replacement, so that classes are equally likely. Then
+    the position is a third member, for an image that is drawn twice is augmented twice.
     """
 
     def __init__(
@@ -55,8 +61,9 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         ranks: int = 1,
         stream: Stream = Stream.TRAINING_ORDER,
+        labels: Sequence[int] | None = None,
     ) -> None:
-        self.stream = stream
+        self.stream, self.labels = stream, labels
         self.count, self.batch_size, self.batches = count, batch_size, batches
         self.seed, self.epoch, self.start = seed, epoch, start
         self.rank, self.share = rank, batch_size // ranks
@@ -64,23 +71,29 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self.batches - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        permutations: dict[int, np.ndarray] = {}
+    def __iter__(self) -> Iterator[list[Key]]:
+        passes: dict[int, np.ndarray] = {}
 
-        def index(position: int) -> int:
+        def key(position: int) -> Key:
             cycle, offset = divmod(position, self.count)
-            if cycle not in permutations:
-                generator = generate(self.stream, self.seed, self.epoch, cycle)
-                permutations[cycle] = generator.permutation(self.count)
-            return int(permutations[cycle][offset])
+            if cycle not in passes:
+                passes[cycle] = self._pass(cycle)
+            index = int(passes[cycle][offset])
+            return (self.epoch, index) if self.labels is None else (self.epoch, index, position)
 
         for batch in range(self.start, self.batches):
             first = batch * self.batch_size + self.rank * self.share
-            yield [(self.epoch, index(first + i)) for i in range(self.share)]
+            yield [key(first + i) for i in range(self.share)]
+
+    def _pass(self, cycle: int) -> np.ndarray:
+        generator = generate(self.stream, self.seed, self.epoch, cycle)
+        if self.labels is None:
+            return generator.permutation(self.count)
+        return balanced_draws(self.labels, generator)
 
 
 class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
-    """Reads (epoch, index) pairs, with the global generators seeded for each pair where the split augments.
+    """Reads the keys of :class:`EpochBatches`; where the split augments, each seeds the global generators.
 
     In place of an image that cannot be read comes the next one that can with ``substitute``, else None.
     """
@@ -91,14 +104,14 @@ class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
     def __len__(self) -> int:
         return self.split.count
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor | None, int, Broken]:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> tuple[Tensor | None, int, Broken]:
+        epoch, index, *drawn = key
         broken: Broken = []
         tries = min(self.split.count, self.split.broken.limit + 1) if self.substitute else 1
         for attempt in range(tries):
             image = (index + attempt) % self.split.count
             if self.split.augments:
-                seed_everything(self.stream, self.seed, epoch, image)
+                seed_everything(self.stream, self.seed, epoch, image, *drawn)
             try:
                 return *self.split.read(image), broken
             except BrokenImage as error:
@@ -155,15 +168,18 @@ def training_batches(
     ranks: int = 1,
     workers: int = 0,
     streams: Streams = TRAINING_STREAMS,
+    balanced: bool = False,
 ) -> Iterator[Batch]:
     """Shuffled, augmented batches (images [b, c, h, w], labels int64 [b]) of one epoch, from batch ``start`` on.
 
     ``batches`` defaults to the full batches of one pass; b is ``batch_size / ranks``. The next readable image
-    takes the place of one that cannot be read.
+    takes the place of one that cannot be read. ``balanced`` draws with replacement, classes equally likely, by the
+    labels that the split lists.
 
     Raises:
         RunStopped: while iterating, when more images are broken than the split allows.
     """
+    streams = BALANCED_STREAMS if balanced else streams
     order = EpochBatches(
         split.count,
         batch_size,
@@ -174,6 +190,7 @@ def training_batches(
         rank=rank,
         ranks=ranks,
         stream=streams.order,
+        labels=split.labels if balanced else None,
     )
     images = _Seeded(split, seed, streams.image, substitute=True)
     return _noting(iter(_loader(images, order, workers)), split.broken, whole=True)

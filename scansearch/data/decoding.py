@@ -33,6 +33,17 @@ _ORIENTATION = 0x0112
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
+def check_channels(channels: int, spec: str) -> int:
+    """``channels``, where pictures of the data ``spec`` can be read so.
+
+    Raises:
+        InputError: another number than 1, 3 or 4.
+    """
+    if channels not in CHANNELS:
+        raise InputError(f"images of {channels} channels cannot be read from {spec!r} (allowed: 1, 3, 4)")
+    return channels
+
+
 def open_picture(source: Any) -> Picture:
     """Pillow's picture in ``source`` (a path or a binary file), decoded.
 

@@ -31,7 +31,8 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
     reach = (size[0] // 12, size[1] // 12)
 
     def clean(indices: list[int]) -> Split:
-        return Split(len(indices), Images(images[indices], [labels[i] for i in indices]))
+        own = [labels[i] for i in indices]
+        return Split(len(indices), Images(images[indices], own), labels=own)
 
     kept_labels = [labels[i] for i in train]
     return ImageData(
@@ -39,7 +40,7 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
         classes=tuple(str(name) for name in bunch.target_names),
         channels=1,
         image_size=size,
-        train=Split(len(train), Shifted(images[train], kept_labels, reach, blank), augments=True),
+        train=Split(len(train), Shifted(images[train], kept_labels, reach, blank), True, kept_labels),
         validation=clean(validation),
         test=clean(test),
         mean=(float(mean),),

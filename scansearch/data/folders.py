@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from scansearch.data.assembly import assemble
 from scansearch.data.augment import Augment
 from scansearch.data.layouts import READ, Layout, arrange, check_classes, unwrap
 from scansearch.data.names import PartName
-from scansearch.data.pictures import FolderSource, Pictures, Source, assemble
+from scansearch.data.pictures import FolderSource, Pictures, Source
 from scansearch.data.splits import ImageData
 from scansearch.data.tables import arrange_by_table, table_of
 from scansearch.data.trees import Names, walk
@@ -23,6 +24,7 @@ def read(
     *,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
 ) -> ImageData:
     """The pictures below the folder ``argument``.
 
@@ -50,7 +52,16 @@ def read(
         notes = (f"what lies in {'/'.join(inner)}/ is read", *notes)
     spec = f"folder:{argument}"
     return assemble(
-        spec, what, parts, classes, size, augment, channels=channels, scoring=scoring, notes=notes
+        spec,
+        what,
+        parts,
+        classes,
+        size,
+        augment,
+        channels=channels,
+        scoring=scoring,
+        brightest=brightest,
+        notes=notes,
     )
 
 

@@ -23,6 +23,7 @@ def read(
     *,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
 ) -> ImageData:
     """Coloured noise with one brighter band, whose place and colour tell the class; always the same pictures.
 

@@ -93,7 +93,12 @@ def _with_classes(data: ImageData, classes: Sequence[str]) -> ImageData:
             f"{_listed(classes)})"
         )
     labels = tuple(position[name] for name in data.classes)
-    return replace(_each_split(data, lambda read: _Relabelled(read, labels)), classes=tuple(classes))
+    matched = _each_split(data, lambda read: _Relabelled(read, labels))
+    train, validation, test = (
+        replace(split, labels=[labels[label] for label in split.labels])
+        for split in (matched.train, matched.validation, matched.test)
+    )
+    return replace(matched, classes=tuple(classes), train=train, validation=validation, test=test)
 
 
 def _each_split(

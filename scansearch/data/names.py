@@ -11,7 +11,8 @@ from typing import Literal
 PartName = Literal["train", "validation", "test"]
 
 # By what Pillow reads without help from other programs; see also decoding.FORMATS.
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+ARRAY = ".npy"  # see bands.read_array
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ARRAY)
 PARTS: dict[PartName, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),

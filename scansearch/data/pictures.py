@@ -6,23 +6,19 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from torch import Tensor
 
-from scansearch.data.augment import Augment, image_statistics, image_transforms
 from scansearch.data.decoding import brightest, convert, kind_of, open_picture, wide_values
-from scansearch.data.names import PartName, counted, listed
-from scansearch.data.splits import BrokenImage, ImageData, Sample, Split, stratified_tenths
-from scansearch.errors import InputError
+from scansearch.data.splits import BrokenImage, Sample, Split
 from scansearch.files.regular import check_regular
-from scansearch.text import printable
 
 _SPLIT_SEED = 2024
-_LOOKED_AT = 200  # pictures of a data set whose kind is looked at beforehand
+LOOKED_AT = 200  # pictures of a data set whose kind is looked at beforehand
 
 
 class Source(Protocol):
@@ -97,7 +93,10 @@ class Decoder:
             with opened, open_picture(opened) as picture:
                 return convert(picture, self.channels, self.scale)
         except UnidentifiedImageError:
-            raise BrokenImage(source.name(key), "it holds no picture of a kind that is read") from None
+            hint = ""
+            if source.name(key).lower().endswith((".tif", ".tiff")):
+                hint = ": of a TIFF with more bands than colour and opacity, save the array as .npy"
+            raise BrokenImage(source.name(key), f"it holds no picture of a kind that is read{hint}") from None
         except Exception as error:  # damaged files raise errors of any kind
             raise BrokenImage(source.name(key), str(error) or type(error).__name__) from None
 
@@ -120,7 +119,7 @@ class Pictures:
         augments: bool = False,
         decoder: Decoder = Decoder(),
     ) -> Split:
-        return Split(len(self.labels), PictureReader(self, transform, decoder), augments)
+        return Split(len(self.labels), PictureReader(self, transform, decoder), augments, self.labels)
 
 
 @dataclass(frozen=True)
@@ -137,88 +136,28 @@ class PictureReader:
         return self.transform(picture), pictures.labels[index]
 
 
-def assemble(
-    spec: str,
-    what: str,
-    parts: Mapping[PartName, Pictures],
-    classes: tuple[str, ...],
-    size: tuple[int, int],
-    augment: Augment,
-    *,
-    channels: int | None = None,
-    scoring: bool = False,
-    notes: Sequence[str] = (),
-) -> ImageData:
-    """Make the splits that are missing, in training first the test set, then the one for validation, of the rest.
+class Look(NamedTuple):
+    """What some pictures of a data set tell of all.
+
+    Attributes:
+        decoder: how to decode them.
+        brightest: of the float and 32-bit pictures; None where none were met.
+        notes: what they are, one line each.
+        contents: a digest of their bytes.
+    """
+
+    decoder: Decoder
+    brightest: float | None
+    notes: list[str]
+    contents: bytes
+
+
+def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None) -> Look:
+    """How to decode the pictures of a data set, by up to some hundred of them, evenly chosen.
 
     Args:
-        parts: without ``train`` for scoring alone.
-        scoring: the pictures are not learnt from, so none are held out: without a test set, those for validation
-            are it, and without both all.
-
-    Raises:
-        InputError: nothing to train on, one class, or a class too small to be split.
+        known: the brightest value of float and 32-bit pictures; None to choose it by these.
     """
-    parts, made = _for_scoring(parts) if scoring else _for_training(parts, classes, what)
-    channels = channels or 3
-    decoder, kinds, contents = look_at(list(parts.values()), channels)
-    augmented, plain = image_transforms(augment, size, channels)
-    mean, deviation = image_statistics(channels)
-    train, validation, test = (parts[part] for part in ("train", "validation", "test"))
-    return ImageData(
-        spec=spec,
-        classes=classes,
-        channels=channels,
-        image_size=size,
-        train=train.split(augmented, augments=True, decoder=decoder),
-        validation=validation.split(plain, decoder=decoder),
-        test=test.split(plain, decoder=decoder),
-        mean=mean,
-        deviation=deviation,
-        digest=_digest([train, validation, test], contents),
-        notes=tuple(printable(note) for note in (*notes, *made, *kinds)),
-    )
-
-
-def _for_scoring(parts: Mapping[PartName, Pictures]) -> tuple[dict[PartName, Pictures], list[str]]:
-    test = parts.get("test") or parts.get("validation") or parts["train"]
-    validation = parts.get("validation") or test
-    notes = [] if "test" in parts else [f"all {counted(len(test.labels), 'picture')} are scored"]
-    return {"train": test.part([]), "validation": validation, "test": test}, notes
-
-
-def _for_training(
-    parts: Mapping[PartName, Pictures], classes: tuple[str, ...], what: str
-) -> tuple[dict[PartName, Pictures], list[str]]:
-    given = dict(parts)
-    if "train" not in given:
-        raise InputError(
-            f"{what} holds pictures for {listed(given)} alone: they can be scored, not trained on"
-        )
-    notes = []
-    if "test" not in given and "validation" in given:
-        given["test"] = given.pop("validation")
-        notes.append("there is no test set, so the validation images are it")
-    missing: list[PartName] = [part for part in ("test", "validation") if part not in given]
-    if missing:
-        counts = Counter(given["train"].labels)
-        small = [name for label, name in enumerate(classes) if counts[label] <= len(missing)]
-        if small:
-            noun = "class" if len(small) == 1 else "classes"
-            raise InputError(
-                f"{what}: {noun} {listed(small)} {'has' if len(small) == 1 else 'have'} too few images to split "
-                f"({len(missing) + 1} are needed for training and {' and '.join(reversed(missing))})"
-            )
-        notes.append(f"a tenth of each class's training pictures is held out for {' and for '.join(missing)}")
-        train = given["train"]
-        kept, *held = stratified_tenths(train.labels, len(missing), seed=_SPLIT_SEED)
-        given |= {part: train.part(indices) for part, indices in zip(missing, held, strict=True)}
-        given["train"] = train.part(kept)
-    return given, notes
-
-
-def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str], bytes]:
-    """How to decode the pictures of a data set, by some of them evenly chosen; what they are; and their digest."""
     contents = hashlib.sha256()
     found: Counter[str] = Counter()
     values = []
@@ -226,7 +165,7 @@ def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str
     for pictures in parts:
         if isinstance(pictures.source, IndexedSource):
             continue
-        share = -(-_LOOKED_AT // len(parts))
+        share = -(-LOOKED_AT // len(parts))
         for index in range(0, len(pictures.keys), max(1, len(pictures.keys) // share)):
             looked += 1
             try:
@@ -239,10 +178,11 @@ def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str
                     values += [] if value is None else [value]
             except Exception:  # reported when it is its turn
                 found["broken"] += 1
-    scale = brightest(values)
+    scale = brightest(values) if known is None else known
+    fit = "which fits all that were looked at" if known is None else "as in the training"
     meanings = {
         "16-bit": "divided by 65535",
-        "32-bit": f"divided by {scale:g}, which fits all that were looked at",
+        "32-bit": f"divided by {scale:g}, {fit}",
         "transparent": "opacity is the fourth channel" if channels == 4 else "laid on white",
         "animated": "the first frame is taken",
     }
@@ -251,13 +191,5 @@ def look_at(parts: Sequence[Pictures], channels: int) -> tuple[Decoder, list[str
         for kind, meaning in meanings.items()
         if found[kind]
     ]
-    return Decoder(channels, scale), notes, contents.digest()
-
-
-def _digest(splits: Sequence[Pictures], contents: bytes) -> str:
-    digest = hashlib.sha256(contents)
-    for pictures in splits:
-        for key, label in zip(pictures.keys, pictures.labels, strict=True):
-            digest.update(f"{pictures.source.short_name(key)}\0{label}\n".encode(errors="surrogatepass"))
-        digest.update(b"\0")
-    return digest.hexdigest()
+    met = scale if values else None
+    return Look(Decoder(channels, scale), met, notes, contents.digest())

@@ -58,7 +58,8 @@ def read(argument: str, size: tuple[int, int]) -> ImageData:
         labels = np.random.default_rng([2025, part]).permutation(np.arange(count) % 2)
         cells = _draw(pattern, np.random.default_rng([2024, part]), 2 * labels - 1, grid)
         images = np.ascontiguousarray(cells.repeat(cell, axis=1).repeat(cell, axis=2))
-        return Split(count, Images(torch.from_numpy(images).float().unsqueeze(1), labels.tolist()))
+        numbers = labels.tolist()
+        return Split(count, Images(torch.from_numpy(images).float().unsqueeze(1), numbers), labels=numbers)
 
     parts = {name: split(part, count) for part, (name, count) in enumerate(COUNTS.items())}
     return ImageData(

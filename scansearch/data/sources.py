@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scansearch.data.augment import Augment
 from scansearch.data.batches import EpochBatches, evaluation_batches, training_batches
-from scansearch.data.decoding import CHANNELS
+from scansearch.data.decoding import check_channels
 from scansearch.data.specifications import SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
@@ -37,19 +37,20 @@ __all__ = [
 class _Reader:
     """One kind of specification.
 
-    ``read`` of ``module`` takes (argument, size); where ``pictures``, also Augment, and ``channels`` and ``scoring``
-    by name.
+    ``read`` of ``module`` takes (argument, size); where ``pictures``, also Augment, and ``channels``, ``scoring``
+    and ``brightest`` by name.
     """
 
     module: str
     needs_argument: bool = False
     pictures: bool = False
+    arrays: bool = False  # the files may be arrays, which tell their channels
 
 
 _READERS = {  # by kind, as in SPECIFICATIONS
     "digits": _Reader("scansearch.data.digits"),
-    "folder": _Reader("scansearch.data.folders", needs_argument=True, pictures=True),
-    "timm": _Reader("scansearch.data.timm_sets", needs_argument=True, pictures=True),
+    "folder": _Reader("scansearch.data.folders", needs_argument=True, pictures=True, arrays=True),
+    "timm": _Reader("scansearch.data.timm_sets", needs_argument=True, pictures=True, arrays=True),
     "fake": _Reader("scansearch.data.made", needs_argument=True, pictures=True),
     "translated-digits": _Reader("scansearch.data.translated"),
     "planted": _Reader("scansearch.data.planted", needs_argument=True),
@@ -76,6 +77,7 @@ def load_data(
     max_broken: int = 100,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
 ) -> ImageData:
     """The data set that ``spec`` names, at ``image_size`` pixels.
 
@@ -88,6 +90,8 @@ def load_data(
         max_broken: how many pictures that cannot be read are skipped before a run stops.
         channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for 3, or what the data set has.
         scoring: the pictures are only scored, so of a folder without a test set all are the test set.
+        brightest: the value of float and 32-bit pictures that counts as 1, as a model knows it; None for the one that
+            fits them.
 
     Raises:
         InputError: unknown specification; a folder that is missing or holds no images; ``augment`` or other
@@ -103,8 +107,8 @@ def load_data(
             f"the images of {spec!r} were made in Python: go on there, and give them as data (resume_search and "
             "resume_training take them)"
         )
-    if channels not in (None, *CHANNELS):
-        raise InputError(f"images of {channels} channels cannot be read from {spec!r} (allowed: 1, 3, 4)")
+    if channels is not None and not (kind in _READERS and _READERS[kind].arrays):
+        check_channels(channels, spec)
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
         raise InputError(
             f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())}, or the path of a folder)"
@@ -113,7 +117,8 @@ def load_data(
     function = import_module(reader.module).read
     if reader.pictures:
         augment = augment or Augment()
-        data = function(argument, size, augment, channels=channels, scoring=scoring)
+        options = {"channels": channels, "scoring": scoring, "brightest": brightest}
+        data = function(argument, size, augment, **options)
         data = replace(data, augment=augment)
     elif augment is not None:
         raise InputError(f"data {spec!r} has a fixed augmentation of its own: leave out augment")

@@ -78,12 +78,14 @@ class Split:
             where the split augments, it draws from torch's, NumPy's and Python's global generators.
             Raises BrokenImage where the image cannot be read.
         augments: whether ``read`` is random.
+        labels: of all images, in order; empty where they are not known without reading the images.
         broken: where batches note the images that they had to skip.
     """
 
     count: int
     read: Callable[[int], Sample]
     augments: bool = False
+    labels: Sequence[int] = field(default=(), repr=False)
     broken: BrokenImages = field(default_factory=BrokenImages, compare=False)
 
 
@@ -100,6 +102,7 @@ class ImageData:
         mean, deviation: of each channel, in units of the brightest pixel: what was subtracted from the images, and
             what they were divided by.
         augment: how pictures are cut and changed; None for data that have a way of their own.
+        brightest: the value of float and 32-bit pictures that counts as 1; None where there are none.
         digest: SHA-256 over names and labels of the images, split by split, in their order, and over the content of
             up to 200 files; empty for data that come with a package.
         baseline: (name, accuracy in percent) of a simple classifier that any network must beat, or None.
@@ -116,6 +119,7 @@ class ImageData:
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
     augment: Augment | None = None
+    brightest: float | None = None
     baseline: Callable[[], tuple[str, float]] | None = None
     digest: str = ""
     notes: tuple[str, ...] = ()
@@ -129,6 +133,7 @@ class ImageData:
             mean=self.mean,
             std=self.deviation,
             augment=self.augment,
+            brightest=self.brightest,
             digest=self.digest,
         )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scansearch.data.assembly import assemble
 from scansearch.data.augment import Augment
 from scansearch.data.folders import read_layout
 from scansearch.data.layouts import Layout, arrange, unwrap
 from scansearch.data.names import PARTS, PartName
-from scansearch.data.pictures import IndexedSource, Pictures, assemble
+from scansearch.data.pictures import IndexedSource, Pictures
 from scansearch.data.splits import ImageData
 from scansearch.data.tars import Member, TarSource, read_tar
 from scansearch.data.trees import Names
@@ -25,6 +26,7 @@ def read(
     *,
     channels: int | None = None,
     scoring: bool = False,
+    brightest: float | None = None,
 ) -> ImageData:
     """``NAME@ROOT`` or a path.
 
@@ -58,6 +60,7 @@ def read(
         augment,
         channels=channels,
         scoring=scoring,
+        brightest=brightest,
         notes=notes,
     )
 

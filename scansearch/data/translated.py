@@ -57,7 +57,7 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
     def split(name: str) -> Split:
         images, labels = parts[name]
         normal = (images - mean) / deviation
-        return Split(len(labels), Images(normal, labels))
+        return Split(len(labels), Images(normal, labels), labels=labels)
 
     return ImageData(
         spec="translated-digits",
@@ -75,7 +75,9 @@ def read(_: str, size: tuple[int, int]) -> ImageData:
 def with_validation_in_training(data: ImageData) -> ImageData:
     """``data`` whose training split holds the validation images too, for a last training from scratch."""
     both = Joined(data.train, data.validation)
-    return replace(data, train=Split(data.train.count + data.validation.count, both, data.train.augments))
+    labels = [*data.train.labels, *data.validation.labels]
+    count = data.train.count + data.validation.count
+    return replace(data, train=Split(count, both, data.train.augments, labels))
 
 
 @dataclass(frozen=True)

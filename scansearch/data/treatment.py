@@ -60,6 +60,8 @@ class Treatment(StrictModel):
         mean, std: of each channel, in units of the brightest pixel: what is subtracted from images, and what they
             are divided by. There are as many as channels.
         augment: how pictures are cut and changed; None for data that have a way of their own.
+        brightest: the value of float and 32-bit pictures that counts as 1, see :mod:`scansearch.data.decoding`; None
+            where the training had no such pictures, or the file is of an earlier version.
         digest: of the images that the model was trained on, see ImageData; empty where they have none.
     """
 
@@ -68,6 +70,7 @@ class Treatment(StrictModel):
     mean: Numbers | None = None
     std: Numbers | None = None
     augment: Augment | None = None
+    brightest: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     digest: str = ""
 
     def describe(self) -> str:

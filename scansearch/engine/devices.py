@@ -24,24 +24,31 @@ def make_accelerator(device: str, mixed_precision: str) -> Accelerator:
     """The processes and device of this run, through Hugging Face accelerate.
 
     Args:
-        device: ``auto`` (CUDA where present, else CPU), ``cpu`` or ``cuda``.
+        device: ``auto`` (CUDA where present, else CPU), ``cpu``, ``cuda`` or ``mps`` (an Apple GPU).
         mixed_precision: ``no`` or ``bf16``.
 
     Raises:
         InputError: an unknown or absent device.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"unknown device {device!r} (allowed: auto, cpu, cuda)")
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise InputError(f"unknown device {device!r} (allowed: auto, cpu, cuda, mps)")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "device 'cuda' was asked for, but torch finds no CUDA device (allowed here: auto, cpu)"
         )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' was asked for, but torch finds no Apple GPU (allowed here: auto, cpu)")
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)  # one process may run several jobs in sequence
-    cpu = device == "cpu" or not torch.cuda.is_available()
+    cpu = device == "cpu" or (device != "mps" and not torch.cuda.is_available())
     return Accelerator(cpu=cpu, mixed_precision=mixed_precision)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """What sums are kept in: float64, which Apple GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def on_any_process(accelerator: Accelerator, flag: bool) -> bool:

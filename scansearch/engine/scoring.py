@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scansearch.data import Split, evaluation_batches
+from scansearch.engine.devices import widest_float
 from scansearch.engine.loop import Metrics
 from scansearch.errors import RunStopped
 
@@ -69,16 +70,18 @@ def score_split(
     """
     device = accelerator.device
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right among the first five, seconds
+    sums = torch.zeros(
+        3, dtype=widest_float(device), device=device
+    )  # loss, right among the first five, seconds
     batches = evaluation_batches(
         split, batch_size, rank=accelerator.process_index, ranks=accelerator.num_processes, workers=workers
     )
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device)
         seconds, logits = _forward(predict, images, accelerator, timed)
-        loss = nn.functional.cross_entropy(logits, labels, reduction="sum").double()
+        loss = nn.functional.cross_entropy(logits, labels, reduction="sum").to(sums)
         first = logits.topk(min(5, classes), dim=1).indices
-        sums += torch.stack([loss, (first == labels[:, None]).any(1).sum().double(), seconds])
+        sums += torch.stack([loss, (first == labels[:, None]).any(1).sum().to(sums), seconds])
         pairs = labels * classes + logits.argmax(1)
         confusion += torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     confusion = accelerator.reduce(confusion, reduction="sum").cpu()
@@ -129,4 +132,4 @@ def _forward(
     if waits:
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - start if timed else 0.0
-    return torch.tensor(seconds, dtype=torch.float64, device=device), result.float()
+    return torch.tensor(seconds, dtype=widest_float(device), device=device), result.float()

@@ -13,7 +13,7 @@ from torch import Tensor
 from scansearch import engine
 from scansearch.data import ImageData, load_data, match_treatment, takes_pictures
 from scansearch.data.arrays import fitting
-from scansearch.data.augment import Augment
+from scansearch.data.augment import RESIZED, Augment
 from scansearch.data.names import part_called
 from scansearch.data.specifications import MOST_WORKERS, absolute
 from scansearch.data.treatment import Treatment
@@ -215,6 +215,7 @@ def evaluate(
             "augment": _augment(spec, predictor.treatment, crop),
             "max_broken": max_broken,
             "channels": predictor.channels,
+            "brightest": None if predictor.treatment is None else predictor.treatment.brightest,
         }
         images = _held_out(spec, predictor, options) or load_data(spec, scoring=True, **options)
     if predictor.channels not in (None, images.channels):
@@ -251,7 +252,7 @@ def _held_out(spec: str, predictor: Predictor, options: dict[str, Any]) -> Image
 
 def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
     """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
-    trained = treatment.augment if treatment is not None and takes_pictures(spec) else None
+    trained = (treatment.augment or RESIZED) if treatment is not None and takes_pictures(spec) else None
     if crop is None:
         return trained
     return (trained or Augment()).model_copy(update={"crop": crop})

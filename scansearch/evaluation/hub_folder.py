@@ -61,6 +61,7 @@ class _Config(StrictModel):
     model_args: dict[str, Any] = Field(default_factory=dict)
     pretrained_cfg: _Images = _Images()
     images_digest: str = ""
+    brightest: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ def _treatment(config: _Config, *, told: bool) -> Treatment | None:
         mean=images.mean,
         std=images.std,
         augment=augment,
+        brightest=config.brightest,
         digest=config.images_digest,
     )
 

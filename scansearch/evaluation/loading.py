@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from scansearch import engine
-from scansearch.data.transform import PictureTransform, picture_transform
+from scansearch.data.bands import ArrayTransform
+from scansearch.data.decoding import CHANNELS
+from scansearch.data.transform import PictureTransform, array_transform, picture_transform
 from scansearch.errors import InputError
 from scansearch.evaluation.predictors import open_predictor
 
@@ -25,7 +27,9 @@ class LoadedModel:
         name: the file or folder.
         model: images [batch, channels, height, width] -> logits [batch, classes], in evaluation mode. A ``.pt2`` or
             ``.onnx`` graph stays on the device that it was loaded to, and is not trained.
-        transform: a PIL image -> float32 tensor [channels, height, width], as in the training's evaluation.
+        transform: a PIL image -> float32 tensor [channels, height, width], as in the training's evaluation. Of a model
+            of other than 1, 3 or 4 channels the same as ``arrays``.
+        arrays: an array [height, width, channels], as ``numpy.load`` gives it, -> the same.
         classes: their names, in the order of the logits.
         image_size: height and width in pixels.
         device: where the model is.
@@ -33,7 +37,8 @@ class LoadedModel:
 
     name: str
     model: nn.Module
-    transform: PictureTransform
+    transform: PictureTransform | ArrayTransform
+    arrays: ArrayTransform
     classes: tuple[str, ...]
     image_size: tuple[int, int]
     device: str
@@ -56,12 +61,11 @@ def load(subject: str | Path, *, device: str = "cpu", command: str = "load") -> 
     Args:
         subject: a training's run folder, a weight file (``best.safetensors``), a timm hub folder, or an exported
             ``.pt2`` or ``.onnx`` file. Nothing in it is executed.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps.
         command: who asks, for messages.
 
     Raises:
-        InputError: it holds no model, or does not tell its classes or what its images were, or its images are no
-            pictures.
+        InputError: it holds no model, or does not tell its classes or what its images were.
     """
     # One device, and no processes: the accelerator is asked for its device alone.
     place = engine.make_accelerator(device, "no").device
@@ -73,10 +77,11 @@ def load(subject: str | Path, *, device: str = "cpu", command: str = "load") -> 
     if not treatment.classes:
         raise InputError(f"{subject} does not tell which classes its outputs stand for: {remedy}")
     size = predictor.image_size or treatment.image_size
-    try:
-        transform = picture_transform(treatment, predictor.channels or len(treatment.mean or ()) or 3, size)
-    except InputError as error:
-        raise InputError(f"{subject}: {error}") from None
+    channels = predictor.channels or len(treatment.mean or ()) or 3
+    arrays = array_transform(treatment, channels, size)
+    pictures = picture_transform(treatment, channels, size) if channels in CHANNELS else None
     compute = predictor.predict
     model = compute if isinstance(compute, nn.Module) else _Graph(compute)
-    return LoadedModel(predictor.name, model.eval(), transform, treatment.classes, size, str(place))
+    return LoadedModel(
+        predictor.name, model.eval(), pictures or arrays, arrays, treatment.classes, size, str(place)
+    )

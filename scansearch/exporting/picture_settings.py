@@ -31,3 +31,9 @@ def picture_settings(source: Source) -> dict[str, Any]:
 def class_names(source: Source) -> tuple[str, ...]:
     """In the order of the outputs; empty where they are not known."""
     return source.treatment.classes if source.treatment is not None else ()
+
+
+def brightest(source: Source) -> dict[str, float]:
+    """The value of float and 32-bit pictures that counts as 1, by its name; empty where the training had none."""
+    known = source.treatment.brightest if source.treatment is not None else None
+    return {} if known is None else {"brightest": known}

@@ -19,6 +19,7 @@ from scansearch import engine
 from scansearch._version import __version__
 from scansearch.costing.flops import FULL, full_flops
 from scansearch.costing.memory import describe
+from scansearch.data.balance import class_counts, unequal_classes
 from scansearch.data.specifications import absolute
 from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
@@ -168,7 +169,7 @@ class TrainJob(RunJob):
         recorder = self.recorder(
             f"training of {config.model} {start} on {config.data}",
             [describe(self.forecast)],
-            origin=() if task.start is None else tuple(f"weights: {line}" for line in task.start.lines),
+            origin=self._origin(),
         )
         started = time.monotonic()
         recorder.drive(on_epoch=self._keep_best)
@@ -196,6 +197,13 @@ class TrainJob(RunJob):
         if self.writes:
             self._write(result)
         return result
+
+    def _origin(self) -> tuple[str, ...]:
+        """What the weights gave that it starts from, and whether the classes are unequal."""
+        start, counts = self.task.start, class_counts(self.data.train, len(self.data.classes))
+        lines = () if start is None else tuple(f"weights: {line}" for line in start.lines)
+        unequal = None if counts is None else unequal_classes(counts, self.data.classes)
+        return lines if unequal is None or self.config.balance != "none" else (*lines, f"data: {unequal}")
 
     def _keep_best(self, event: engine.EpochDone) -> None:
         if not (self.task.improved and self.writes):

@@ -90,6 +90,9 @@ class TrainConfig(StrictModel):
         drop_path: rate of the last layer, rising from 0 in the first; None for the genotype's own.
         augment: see :class:`scansearch.data.augment.Augment`, or a preset's name (none, light, imagenet); None for
             that of a search on the same data, else ``light`` for pictures and the data set's own way for others.
+        balance: what makes rare classes count as much as frequent ones in training: ``weights`` of the loss, inversely
+            proportional to the counts of the training images, or ``sampling``, which draws images with replacement
+            so that classes are equally likely. Validation and test are never rebalanced.
         accumulate: micro-batches per step.
         max_broken: images that cannot be read are skipped, up to this many.
     """
@@ -106,6 +109,7 @@ class TrainConfig(StrictModel):
     accumulate: int = Field(default=1, ge=1)
     optimizer: OptimizerOptions = OptimizerOptions()
     schedule: ScheduleOptions = ScheduleOptions()
+    balance: Literal["none", "weights", "sampling"] = "none"
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     drop_path: float | None = Field(default=None, ge=0, lt=1)
     augment: AugmentChoice | None = None

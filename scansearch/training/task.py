@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from scansearch import engine
 from scansearch.data import ImageData, Split, training_batches
+from scansearch.data.balance import class_weights, known_counts
 from scansearch.engine.micro_batches import MicroBatch, add_gradients, check_batch_size
 from scansearch.errors import InputError
 from scansearch.models.transfer import load_transfer
 from scansearch.seeding import Stream, seed_everything
 from scansearch.training.config import TrainConfig
 from scansearch.training.initial import InitialWeights, fit_weights
+from scansearch.training.loss import WeightedCrossEntropy
 from scansearch.training.optimizer import group_numbers, group_tensors, make_optimizer
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class TrainTask:
         if accelerator.num_processes > 1:
             self.network = accelerator.prepare_model(self.model)
         self.mix = self._make_mix(len(data.classes)) if mixes else None
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if mixes else config.label_smoothing)
+        self.criterion = self._make_criterion(mixes)
         erase = config.erase
         self.erase = RandomErasing(
             erase.probability, mode=erase.mode, max_count=erase.max_count, device=accelerator.device
@@ -102,6 +104,15 @@ class TrainTask:
         self.best: dict[str, float] = {}
         self.improved = False
         self._train: Iterator[Any] = iter(())
+
+    def _make_criterion(self, mixes: bool) -> nn.Module:
+        config, data = self.config, self.data
+        if config.balance != "none":
+            counts = known_counts(data.train, len(data.classes), data.spec)
+        if config.balance == "weights":
+            weights = class_weights(counts)
+            return WeightedCrossEntropy(weights, config.label_smoothing).to(self.accelerator.device)
+        return nn.CrossEntropyLoss(label_smoothing=0.0 if mixes else config.label_smoothing)
 
     def _make_mix(self, classes: int) -> Mixup:
         mix = self.config.mix
@@ -111,7 +122,8 @@ class TrainTask:
             prob=mix.probability,
             switch_prob=mix.switch,
             mode=mix.mode,
-            label_smoothing=self.config.label_smoothing,
+            # Weights are those of the shares that were mixed, so they come before smoothing.
+            label_smoothing=0.0 if self.config.balance == "weights" else self.config.label_smoothing,
             num_classes=classes,
         )
 
@@ -143,6 +155,7 @@ class TrainTask:
             rank=self.accelerator.process_index,
             ranks=self.accelerator.num_processes,
             workers=self.config.workers,
+            balanced=self.config.balance == "sampling",
         )
 
     def step(self, epoch: int, step: int) -> engine.Metrics:

@@ -153,8 +153,10 @@ def test_what_a_file_does_not_tell_is_one_line(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(InputError, match=r"^w.safetensors does not tell which classes .*: export it from"):
         scansearch.load(file)
     many = Treatment(image_size=SIZE, classes=CLASSES, mean=(0.5,) * 5, std=(0.5,) * 5)
-    with pytest.raises(InputError, match=r"^w.safetensors: images of 5 channels are no pictures"):
-        scansearch.load(made_model(file, channels=5, treatment=many))
+    loaded = scansearch.load(made_model(file, channels=5, treatment=many))
+    assert loaded.transform is loaded.arrays
+    with pytest.raises(InputError, match="has 3 channels, not 5"):
+        loaded.transform(np.zeros((9, 9, 3), np.uint8))
     weights = load_weights(made_model(file))
     save_weights(file, weights.model, weights.genotype, weights.arguments, {})
     with pytest.raises(InputError, match=r"does not tell what its images were in the training"):
@@ -200,3 +202,13 @@ def test_bad_input_to_predict_is_one_line(tmp_path: Path, capsys: pytest.Capture
         code, out, err = call(capsys, "predict", *arguments, "--device", "cpu")
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert message in err
+
+
+def test_data_without_pictures_of_their_own_have_pictures_resized_alone(tmp_path: Path) -> None:
+    treatment = Treatment(image_size=SIZE, classes=CLASSES, mean=(0.3,), std=(0.4,))
+    transform = scansearch.load(made_model(tmp_path / "w.safetensors", 1, treatment)).transform
+    values = np.full((16, 24), 255, np.uint8)
+    values[0], values[-1], values[:, 0], values[:, -1] = 0, 0, 0, 0  # a frame, which a crop would cut off
+    image = transform(Image.fromarray(values))[0] * 0.4 + 0.3
+    assert max(image[0].max(), image[-1].max(), image[:, 0].max(), image[:, -1].max()) < 0.9
+    assert image[1:-1, 1:-1].min() > 0.9

@@ -18,7 +18,7 @@ def made_data(count: int = 64, size: int = 8, classes: int = 4, seed: int = 0) -
         for image, label in zip(images, labels.tolist(), strict=True):
             place = size // 4 + (size // 2) * (label // 2)
             (image[0, place] if label % 2 else image[0, :, place]).add_(2.0)
-        return Split(n, lambda i: (images[i], int(labels[i])), augments)
+        return Split(n, lambda i: (images[i], int(labels[i])), augments, labels.tolist())
 
     return ImageData(
         spec="bars",

@@ -15,7 +15,7 @@ import torch
 
 from scansearch.costing.flops import model_costs
 from scansearch.exporting.check import compare, publish_folder, staging
-from scansearch.exporting.picture_settings import picture_settings
+from scansearch.exporting.picture_settings import brightest, picture_settings
 from scansearch.exporting.source import Source
 from scansearch.models import CONFIGURATION
 from scansearch.records.weights import save_weights
@@ -62,6 +62,7 @@ def config(source: Source) -> dict[str, Any]:
         "num_classes": model.num_classes,
         **({"label_names": list(classes)} if classes else {}),
         **({"images_digest": digest} if digest else {}),
+        **brightest(source),
         "num_features": model.num_features,
         "global_pool": model.global_pool,
         "model_args": {

@@ -18,7 +18,7 @@ from scansearch.directions import parse_direction
 from scansearch.errors import InputError
 from scansearch.exporting.check import compare, given, publish, run_child, staging
 from scansearch.exporting.literals import import_lines, literal
-from scansearch.exporting.picture_settings import class_names, picture_settings
+from scansearch.exporting.picture_settings import brightest, class_names, picture_settings
 from scansearch.exporting.source import Source
 from scansearch.exporting.templates import local_vim, local_vmamba, shared
 
@@ -40,7 +40,8 @@ Made by scansearch; needs only torch (on a GPU, mamba-ssm's scan is used where i
 
 Images are [batch, {channels}, height, width]; made for {height}x{width} pixels{sizes}.
 PICTURES says what the training made of pictures: resized so that this part (crop_pct) of the shorter side
-remains, cut to size, scaled to 0..1, less mean, divided by std. It names the classes where they are known.
+remains, cut to size, scaled to 0..1 (float
+pictures divided by brightest, where it is told), less mean, divided by std. It names the classes where they are known.
 """
 '''
 
@@ -105,6 +106,7 @@ def standalone_text(source: Source) -> str:
     pictures = {
         "size": source.image_size,
         **picture_settings(source),
+        **brightest(source),
         "classes": list(class_names(source)),
     }
     filled = {
