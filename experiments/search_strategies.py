@@ -15,9 +15,12 @@ import itertools
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs import append_line, one_thread_each, results, whole_lines
+
+if TYPE_CHECKING:
+    from scansearch.searching.task import SearchTask
 
 RESULTS = Path(__file__).resolve().parent / "results" / "strategy_scores.jsonl"
 # Of 300 steps each. Roughly equal computing time: a step of all eight branches costs as much as four of one branch,
@@ -39,21 +42,12 @@ def done_jobs(path: Path) -> set[Job]:
     return {(row["strategy"], row["seed"]) for row in map(json.loads, whole_lines(path))}
 
 
-def search(job: Job) -> str:
-    """One search and the scores after it, as a line of JSON."""
-    from dataclasses import replace
-
-    import torch
-
-    from scansearch import engine
-    from scansearch.data import Split
+def task_of(strategy: str, seed: int) -> SearchTask:
+    """The search of one job, at its first step."""
     from scansearch.records.space import load_space
     from scansearch.searching.assembly import assemble_search
     from scansearch.searching.config import search_config
-    from scansearch.searching.selection import magnitude, perturbation
 
-    torch.set_num_threads(1)
-    strategy, seed = job
     config = search_config(
         space="vim8-bench",
         data="translated-digits",
@@ -65,7 +59,22 @@ def search(job: Job) -> str:
         weights={"warmup_epochs": 0.2, "label_smoothing": 0.0},
         alphas={"warmup_epochs": 0},
     )
-    task = assemble_search(config, load_space("vim8-bench"))
+    return assemble_search(config, load_space("vim8-bench"))
+
+
+def search(job: Job) -> str:
+    """One search and the scores after it, as a line of JSON."""
+    from dataclasses import replace
+
+    import torch
+
+    from scansearch import engine
+    from scansearch.data import Split
+    from scansearch.searching.selection import magnitude, perturbation
+
+    torch.set_num_threads(1)
+    strategy, seed = job
+    task = task_of(strategy, seed)
     data = task.data
     read = data.validation.read
     fewer = Split(data.validation.count // VALIDATION_STRIDE, lambda i: read(VALIDATION_STRIDE * i))

@@ -2,8 +2,8 @@
 
     python experiments/verify_searches.py --processes 2
 
-For each search, the four best genotypes by the strategy's own gates and one drawn at random are trained for 600 steps
-on the training canvases and judged on the validation canvases, as `scansearch run --verify 4` does. One line per
+For each search, the five best genotypes by the strategy's own gates and one drawn at random are trained for 400 steps
+on the training canvases and judged on the validation canvases, as `scansearch run --verify 5` does. One line per
 training is appended to results/verification.csv; resumable. `verify_report.py` makes the page.
 """
 
@@ -20,7 +20,7 @@ from jobs import append_line, one_thread_each, results, whole_lines
 FOLDER = Path(__file__).resolve().parent / "results"
 SEARCHES, OUT = FOLDER / "strategy_scores.jsonl", FOLDER / "verification.csv"
 HEADER = "strategy,seed,source,layer_1,layer_2,validation_loss,validation_accuracy,cpu_seconds"
-RANKED = 4
+RANKED, STEPS = 5, 400
 Job = tuple[str, int, str, str, str]
 
 

@@ -288,7 +288,7 @@ class SearchJob(RunJob):
         """The recipe of the verification: batch size, learning rate, decay and clipping are the search's."""
         config = self.config
         return BriefRecipe(
-            steps=config.verify_steps or self.task.epochs * self.task.steps_per_epoch,
+            steps=config.verify_steps or math.ceil(2 * self.task.epochs * self.task.steps_per_epoch / 3),
             batch_size=config.batch_size,
             lr=config.weights.lr,
             weight_decay=config.weights.weight_decay,
