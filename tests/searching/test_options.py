@@ -43,9 +43,13 @@ CHANGES = {
         {"strategy": "spos", "evolution": {"evaluations": 8}},
         {"strategy": "spos", "evolution": {"evaluations": 9}},
     ),
+    "evolution.proposals": (
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "model"}},
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "nsga2"}},
+    ),
     "evolution.population": (
-        {"strategy": "spos", "evolution": {"evaluations": 20, "population": 2}},
-        {"strategy": "spos", "evolution": {"evaluations": 20, "population": 10}},
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "nsga2", "population": 2}},
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "nsga2", "population": 10}},
     ),
     "temperature.start": ({}, {"temperature": {"start": 5.0, "end": 1.0}}),
     "temperature.end": ({}, {"temperature": {"start": 1.0, "end": 0.2}}),
