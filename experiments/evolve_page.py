@@ -83,9 +83,9 @@ def page(rows: Rows) -> str:
         "",
         "## 100 evaluations, noise of .3 deviations",
         "",
-        "Mean and 90 % quantile of three regrets, all of true losses: of the genotype with the lowest noisy loss, which "
-        "is what `evolve` calls the best; of the one with the lowest of `Evolution.expected_losses()`; and of the best "
-        "one that was scored at all, which no one can tell apart without more evaluations of it.",
+        "Mean and 90 % quantile of three regrets, all of true losses: of the genotype with the lowest noisy loss, "
+        "which is what `evolve` calls the best; of the one with the lowest of `Evolution.expected_losses()`; and of the "
+        "best one that was scored at all, which no one can tell apart without more evaluations of it.",
         "",
         "| loss | proposals | searches | lowest loss | lowest expected loss | best scored |",
         "|---|---|---:|---:|---:|---:|",
@@ -104,7 +104,9 @@ def page(rows: Rows) -> str:
             if "costs" in name:
                 lines += [
                     line.replace(f"| {name} |", f"| {count} |")
-                    for line in _table(rows, [name], count, lambda part: _spread(_values(part, "hypervolume")))
+                    for line in _table(
+                        rows, [name], count, lambda part: _spread(_values(part, "hypervolume"))
+                    )
                 ]
     spent = {way: _values([row for row in rows if row["way"] == way], "ms") for way in ("model", "nsga2")}
     lines += [

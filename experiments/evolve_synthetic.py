@@ -95,7 +95,7 @@ class Priced(Made):
         self.dearest = sum(sum(sorted(row)[-3:]) for row in rows)
 
     def volume(self, scored: list[Scored]) -> float:
-        """What the front dominates of losses below 3 deviations (in deviations) times costs below the highest (as 1)."""
+        """What the front dominates of losses below 3 deviations times costs below the highest, which counts as 1."""
         total, level = 0.0, 3.0
         for one in sorted(scored, key=lambda one: (one.cost, one.loss)):
             if one.loss < level:
@@ -143,11 +143,15 @@ def swap(genotypes: Genotypes, loss: Callable[[Layers], float], evaluations: int
             scored.setdefault(best, loss(best))
             continue
         moves = [
-            tuple(tuple(n for n in names if n in {*chosen, put} - {out}) if i == layer else rest for i, rest in enumerate(best))
+            (
+                *best[:layer],
+                tuple(name for name in names if name in {*chosen, put} - {out}),
+                *best[layer + 1 :],
+            )
             for layer, (names, chosen) in enumerate(zip(genotypes.candidates, best, strict=True))
             for out in chosen
             for put in set(names) - set(chosen)
-        ]  # fmt: skip
+        ]
         moves = sorted(move for move in moves if move not in scored)
         if not moves:
             best = None
@@ -159,7 +163,9 @@ def swap(genotypes: Genotypes, loss: Callable[[Layers], float], evaluations: int
     return [Scored(layers, value, 0.0) for layers, value in scored.items()][:evaluations]
 
 
-def chance(genotypes: Genotypes, loss: Callable[[Layers], float], evaluations: int, seed: int) -> list[Scored]:
+def chance(
+    genotypes: Genotypes, loss: Callable[[Layers], float], evaluations: int, seed: int
+) -> list[Scored]:
     generator = generate(Stream.GENOTYPES, seed)
     scored: dict[Layers, float] = {}
     while len(scored) < evaluations:
@@ -237,20 +243,20 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop after that long; the next call goes on")
+    parser.add_argument(
+        "--seconds", type=float, default=1e9, help="stop after that long; the next call goes on"
+    )
     options = parser.parse_args()
     table, end = RESULTS / "evolve.csv", time.monotonic() + options.seconds
     done = {tuple(row[:3]) for row in csv.reader(whole_lines(table))}
-    # NSGA-II last: it takes half of the time.
-    for ways in (tuple(way for way in WAYS if way != "nsga2"), ("nsga2",)):
-        for repetition in range(options.repetitions):
-            for name, loss, evaluations in losses(repetition):
-                for way in ways:
-                    skipped = isinstance(loss, Priced) and way in ("swap", "additive")
-                    if skipped or (name, str(repetition), way) in done or time.monotonic() > end:
-                        continue
-                    lines = measure(name, loss, evaluations, repetition, way)
-                    append_line(table, "\n".join(lines), header=",".join(COLUMNS))
+    for repetition in range(options.repetitions):
+        for name, loss, evaluations in losses(repetition):
+            for way in WAYS:
+                skipped = isinstance(loss, Priced) and way in ("swap", "additive")
+                if skipped or (name, str(repetition), way) in done or time.monotonic() > end:
+                    continue
+                lines = measure(name, loss, evaluations, repetition, way)
+                append_line(table, "\n".join(lines), header=",".join(COLUMNS))
     write_text(RESULTS / "evolve.md", page(list(csv.DictReader(whole_lines(table)))))
 
 

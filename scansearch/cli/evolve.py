@@ -14,7 +14,8 @@ K = Annotated[int | None, k_option("the run's")]
 Measure = Annotated[str, option("--measure", help="Cost of the front: flops or params")]
 Evaluations = Annotated[int, option(help="Sub-networks to score, over all processes")]
 ProposedBy = Annotated[
-    str, option("--proposals", help="What says which sub-network is scored next: model (of the loss) or nsga2")
+    str,
+    option("--proposals", help="What says which sub-network is scored next: model (of the loss) or nsga2"),
 ]
 Population = Annotated[
     int | None, option(help="With nsga2: sub-networks that survive a generation", default="20")

@@ -86,7 +86,11 @@ class Effects:
     ) -> dict[str, Reals]:
         """Kind -> matrix from entries to its features."""
         entries = [(layer, name) for layer, names in enumerate(self.candidates) for name in names]
-        places = [layer * self.width + names.index(name) for layer, names in enumerate(self.candidates) for name in names]
+        places = [
+            layer * self.width + names.index(name)
+            for layer, names in enumerate(self.candidates)
+            for name in names
+        ]
         layer = np.zeros((self.layers * self.width, len(entries)))
         layer[places, range(len(entries))] = 1.0
         maps = {"layer": layer}

@@ -147,7 +147,9 @@ class Proposals:
         best = self._chosen(values)
         if self._within(best[None], limits).all():
             return best
-        burden = np.asarray(sum(costs / max(abs(limit), 1e-300) for costs, limit in limits)).reshape(values.shape)
+        burden = np.asarray(sum(costs / max(abs(limit), 1e-300) for costs, limit in limits)).reshape(
+            values.shape
+        )
         best = self._chosen(burden)
         low, high = 0.0, 1.0
         for _ in range(_HALVINGS):
@@ -208,12 +210,12 @@ class Proposals:
             low, high = self.genotypes.sizes[layer]
             chosen = np.flatnonzero(entries)
             left = np.setdiff1d(np.arange(len(self.genotypes.candidates[layer])), chosen)
-            flips = [(out, put) for out in chosen for put in left]
-            flips += [(put,) for put in left] if len(chosen) < high else []
-            flips += [(out,) for out in chosen] if len(chosen) > low else []
+            flips = [[out, put] for out in chosen for put in left]
+            flips += [[put] for put in left] if len(chosen) < high else []
+            flips += [[out] for out in chosen] if len(chosen) > low else []
             moves = np.tile(entries, (len(flips), 1))
             for move, places in zip(moves, flips, strict=True):
-                move[list(places)] = 1 - move[list(places)]
+                move[places] = 1 - move[places]
             self._moves[key] = moves
         return self._moves[key]
 

@@ -268,3 +268,38 @@ def test_epochs_count_from_one_and_layers_from_zero(runs, tmp_path) -> None:
     first = " ".join(Run.open(runs / "training").genotype.layers[0])
     assert f"| 0 | {first} |" in card
     assert f"| 0 | {first} |" in (runs / "training" / "summary.md").read_text()
+
+
+def test_evolve_starts_from_the_preferences_of_a_finished_run_and_refuses_a_population_of_a_model(
+    runs, tmp_path, capsys, monkeypatch
+) -> None:
+    import shutil
+
+    from scansearch.searching import evolution
+
+    priors = []
+
+    def heard(*arguments, **options):
+        priors.append(options["prior"])
+        return evolution.Evolution((("h",),), None, (evolution.Scored((("h",),), 1.0, 0.0),))
+
+    def no_genotype(*arguments, **options):
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "search"
+    shutil.copytree(runs / "search", folder)
+    monkeypatch.setattr("scansearch.runs.evolve_run.evolution.evolve", heard)
+    monkeypatch.setattr("scansearch.runs.evolve_run._provenance", no_genotype)
+    for proposals in ("model", "nsga2"):
+        with pytest.raises(KeyboardInterrupt):
+            scansearch.evolve(folder, k=1, proposals=proposals)
+    (folder / "genotype.yaml").unlink()  # not finished: its preferences may change yet
+    with pytest.raises(KeyboardInterrupt):
+        scansearch.evolve(folder, k=1)
+    assert priors == [Run.open(runs / "search").preferences.scores, None, None]
+    for options, message in (
+        (("--population", "4"), "a population goes with proposals 'nsga2' only, not 'model'"),
+        (("--proposals", "tpe"), "unknown proposals 'tpe' (allowed: model, nsga2)"),
+    ):
+        code, _, err = call(capsys, "evolve", str(runs / "search"), *options)
+        assert (code, message in err, err.count("\n")) == (2, True, 1)

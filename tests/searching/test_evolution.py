@@ -101,7 +101,13 @@ def test_it_finds_better_genotypes_than_as_many_random_ones(proposals):
 def test_a_genotype_above_a_budget_is_never_scored(limit, seed, sizes, proposals):
     costs, loss = made_costs(), Made()
     low, high = sizes
-    options = {"k_min": low, "k_max": high, "costs": costs, "budgets": {"flops": limit}, "proposals": proposals}
+    options = {
+        "k_min": low,
+        "k_max": high,
+        "costs": costs,
+        "budgets": {"flops": limit},
+        "proposals": proposals,
+    }
     feasible = [g for g in all_genotypes(range(low, high + 1)) if costs.of(g)["flops"] <= limit]
     if not feasible:
         with pytest.raises(InputError, match="no genotype within the budgets"):

@@ -13,7 +13,11 @@ NAMES = ("h", "h_flip", "v", "w2")
 SPACES = {
     "one": (((NAMES,) * 3), [(1, 1)] * 3, None),
     "two": (((NAMES,) * 3), [(2, 2)] * 3, None),
-    "one to three": ((NAMES, NAMES[1:], NAMES), [(1, 3)] * 3, [[1.0, 2.0, 0.0, -1.0], [0.5, 0.0, 1.0], [0.0] * 4]),
+    "one to three": (
+        (NAMES, NAMES[1:], NAMES),
+        [(1, 3)] * 3,
+        [[1.0, 2.0, 0.0, -1.0], [0.5, 0.0, 1.0], [0.0] * 4],
+    ),
 }
 
 
@@ -29,7 +33,9 @@ def rows_of(effects, sizes, count, seed):
 def features(effects, sizes, scores, rows):
     """Kind -> [n, features], written out one by one; rows are centred by the mean share of each layer."""
     entries = [(layer, name) for layer, names in enumerate(effects.candidates) for name in names]
-    share = [(low + high) / 2 / len(names) for names, (low, high) in zip(effects.candidates, sizes, strict=True)]
+    share = [
+        (low + high) / 2 / len(names) for names, (low, high) in zip(effects.candidates, sizes, strict=True)
+    ]
     columns = {
         (layer, name): rows[:, layer * effects.width + effects.candidates[layer].index(name)] - share[layer]
         for layer, name in entries
@@ -72,9 +78,11 @@ def test_it_is_bayesian_linear_regression_on_written_out_features(space) -> None
         scales.append(gram[0, 0] / plain[0, 0])
     weights = [np.sqrt(v * s) for v, s in zip(variances.kinds, scales, strict=True)]
     design, query = (
-        np.concatenate([np.ones((len(part["layer"]), 1)), *(w * part[k] for w, k in zip(weights, effects.kinds, strict=True))], 1)
+        np.column_stack(
+            [np.ones(len(part["layer"])), *(w * part[k] for w, k in zip(weights, effects.kinds, strict=True))]
+        )
         for part in (told, asked)
-    )  # fmt: skip
+    )
     precision = np.eye(design.shape[1]) + design.T @ design / variances.noise
     target = (losses - losses.mean()) / variances.unit
     expected = query @ np.linalg.solve(precision, design.T @ target / variances.noise)
@@ -97,7 +105,9 @@ def made(pairs, seed=0):
 def test_an_additive_loss_is_learned_from_some_genotypes() -> None:
     effects, rows, losses, single = made(0.0)
     some = np.random.default_rng(0).permutation(len(rows))[:24]
-    model = GenotypeModel(effects, Variances.learn(effects, rows[some], losses[some]), rows[some], losses[some])
+    model = GenotypeModel(
+        effects, Variances.learn(effects, rows[some], losses[some]), rows[some], losses[some]
+    )
     np.testing.assert_allclose(model.predict(rows)[0], losses, atol=0.05)
     centred = single - single.mean(1, keepdims=True)
     effect = model.effects_of_one

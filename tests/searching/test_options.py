@@ -150,3 +150,11 @@ def test_unknown_names_are_refused_with_what_is_allowed():
     ):
         with pytest.raises(InputError, match=message):
             search_config(space="vim8", **options)
+
+
+def test_a_population_means_nsga2_as_it_did_and_goes_with_no_model() -> None:
+    """Configurations from before there were other proposals name a population and no proposals."""
+    assert search_config(space="vim8", evolution={"population": 20}).evolution.proposals == "nsga2"
+    assert search_config(space="vim8").evolution.proposals == "model"
+    with pytest.raises(InputError, match="goes with proposals 'nsga2' only, not 'model'"):
+        search_config(space="vim8", evolution={"proposals": "model", "population": 20})
