@@ -84,8 +84,8 @@ def page(rows: Rows) -> str:
         "## 100 evaluations, noise of .3 deviations",
         "",
         "Mean and 90 % quantile of three regrets, all of true losses: of the genotype with the lowest noisy loss, "
-        "which is what `evolve` calls the best; of the one with the lowest of `Evolution.expected_losses()`; and of the "
-        "best one that was scored at all, which no one can tell apart without more evaluations of it.",
+        "which is what `evolve` calls the best; of the one with the lowest of `Evolution.expected_losses()`; and of "
+        "the best one that was scored at all, which no one can tell apart without more evaluations of it.",
         "",
         "| loss | proposals | searches | lowest loss | lowest expected loss | best scored |",
         "|---|---|---:|---:|---:|---:|",

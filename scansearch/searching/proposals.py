@@ -22,7 +22,8 @@ from scansearch.searching.genotype_model import Effects, GenotypeModel, Reals, V
 from scansearch.searching.genotypes import Genotypes
 
 _SWEEPS = 4  # over all layers, of one climb
-_BEST, _RANDOM = 3, 2  # starts of each kind
+_BEST, _RANDOM = 3, 2  # starts of each kind; one of each where there are
+_MANY = 12  # layers, so that a proposal takes a tenth of a second
 _SLACK = 1e-12  # of a limit, for the rounding of sums; what is proposed is checked exactly
 _HALVINGS = 40
 
@@ -91,10 +92,11 @@ class Proposals:
             limits.append((self._costs, low + (high - low) * generator.random()))
         means = model.predict(rows)[0]
         within = self._within(rows, limits)
+        most, chance = (_BEST, _RANDOM) if effects.layers <= _MANY else (1, 1)
         incumbent = float(means[within].min() if within.any() else means.max())
-        best = np.flatnonzero(within)[np.argsort(means[within], kind="stable")[:_BEST]]
+        best = np.flatnonzero(within)[np.argsort(means[within], kind="stable")[:most]]
         starts = [self.optimum(model.effects_of_one, limits), *rows[best]]
-        starts += [effects.row(self.genotypes.random(generator)) for _ in range(_RANDOM)]
+        starts += [effects.row(self.genotypes.random(generator)) for _ in range(chance)]
         seen = self._climb(model, np.array(starts), limits, incumbent)
         claimed = {row.tobytes() for row in np.concatenate([rows, waiting])}
         for row in seen:
@@ -200,7 +202,9 @@ class Proposals:
             moved = (before != rows).any(1)
             if not moved.any():
                 break
-            rows, values = rows[moved], values[moved]
+            going = np.flatnonzero(moved)
+            going = going[np.sort(np.unique(rows[going], axis=0, return_index=True)[1])]  # once each
+            rows, values = rows[going], values[going]
         return np.concatenate(seen)[np.argsort(-np.concatenate(promises), kind="stable")]
 
     def _neighbours(self, layer: int, entries: Reals) -> Reals:
