@@ -94,7 +94,7 @@ def page(rows: Rows) -> str:
         "## Loss and cost",
         "",
         "Hypervolume of the front (larger is better): losses below 3 deviations, in deviations, times costs below the "
-        "highest possible one, as a share of it. Four layers, one to three directions each, random costs.",
+        "highest possible one, the highest one counting as 1. Four layers, one to three directions each, random costs.",
         "",
         "| evaluations | proposals | searches | mean hypervolume | median | 90 % |",
         "|---|---|---:|---:|---:|---:|",
@@ -123,4 +123,25 @@ def page(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-NOTES = ("## What this says", "")
+NOTES = (
+    "## What this says",
+    "",
+    "* Without noise and without pairs the model finds the best genotype in 50 evaluations of four layers"
+    " and in 100 of eight. With pairs it is well below what was wanted in the smaller space and about at "
+    "it in the larger one. One-swap local search comes next, NSGA-II lies between that and chance.",
+    "* On `vim8-bench`, 16 of 64 genotypes, the first eight evaluations cover every candidate whatever "
+    "comes after them, so little is left to propose: the model is about as good as one-swap local search "
+    "there.",
+    "* With noise of .3 what was wanted (.05, and .25 with pairs) is reached in the smaller space alone, "
+    "with pairs narrowly, and by the lowest expected loss only; eight layers stay above both. No genotype"
+    " is scored twice, so nothing but the model averages the noise, and 100 noisy losses do not tell the "
+    "best of eight candidates in eight layers: even the best genotype that was scored at all is further "
+    "away than that.",
+    "* Tried against that, without a difference that eight searches could show: augmented expected "
+    "improvement (Huang et al. 2006), and the expected improvement of the mean that one more noisy loss "
+    "brings. Prior variances that expect more noise and fewer pairs helped and are used; they were chosen"
+    " on eight other losses of the same kind.",
+    "* Hypervolume: the front of the model after 50 evaluations is larger than that of NSGA-II after 100.",
+    "* Where a row rests on fewer than the 100 searches that the script makes by default, the same "
+    "command goes on.",
+)
