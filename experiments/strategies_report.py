@@ -163,9 +163,9 @@ def page(
         "# Strategies on vim8-bench, k = 1, by look-up",
         "",
         "What a search chooses by its own score is looked up in the table of all 64 genotypes "
-        "([vim8-bench](vim8_bench.md), three trainings each). Cost counts CPU time in trainings of one genotype for 600 "
-        "steps; random search trains so many genotypes once each and keeps the best. Regret is in nats of test loss over "
-        "the best mean in the table, which is itself picked among noisy means.",
+        "([vim8-bench](vim8_bench.md), three trainings each). Cost counts CPU time in trainings of one genotype for "
+        "600 steps; random search trains so many genotypes once each and keeps the best. Regret is in nats of test "
+        "loss over the best mean in the table, which is itself picked among noisy means.",
         "",
         "| strategy | searches | cost | mean regret | median | middle half | random search at that cost | tau |",
         "|---|---|---|---|---|---|---|---|",

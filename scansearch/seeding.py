@@ -23,7 +23,7 @@ class Stream(IntEnum):
     VALIDATION_ORDER = 6  # as above, for the batches that alphas learn from
     VALIDATION_IMAGE = 7
     GENOTYPES = 8  # key: seed. Genotypes drawn at random
-    EVOLUTION = 9  # key: seed, generation
+    EVOLUTION = 9  # key: seed, proposals so far
     BALANCED_ORDER = 10  # key: seed, epoch, cycle. Training images drawn so that classes are equally likely
 
 

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 K = Annotated[int | None, k_option("the run's")]
 Measure = Annotated[str, option("--measure", help="Cost of the front: flops or params")]
 Evaluations = Annotated[int, option(help="Sub-networks to score, over all processes")]
-Population = Annotated[int, option(help="Sub-networks that survive a generation")]
+ProposedBy = Annotated[
+    str,
+    option("--proposals", help="What says which sub-network is scored next: model (of the loss) or nsga2"),
+]
+Population = Annotated[
+    int | None, option(help="With nsga2: sub-networks that survive a generation", default="20")
+]
 Seed = Annotated[int, option(help="Seed of the evolution")]
 Out = Annotated[Path | None, option(help="Write the genotypes of the front here, as NAME-1.yaml and so on")]
 
@@ -27,11 +33,12 @@ def evolve(
     max_params: MaxParams = None,
     measure: Measure = "flops",
     evaluations: Evaluations = 100,
-    population: Population = 20,
+    proposals: ProposedBy = "model",
+    population: Population = None,
     seed: Seed = 0,
     out: Out = None,
 ) -> None:
-    """Search the sub-networks of a trained supernet by NSGA-II; show the front of validation loss and cost.
+    """Search the sub-networks of a trained supernet; show the front of validation loss and cost.
 
     The same command in another process shares the work; after an interruption it goes on where it was.
     """
@@ -49,6 +56,7 @@ def evolve(
         max_params=max_params,
         measure=measure,
         evaluations=evaluations,
+        proposals=proposals,
         population=population,
         seed=seed,
         warn=print_warning,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +44,12 @@ def evolve(
     max_params: float | None = None,
     measure: str = "flops",
     evaluations: int = 100,
-    population: int = 20,
+    proposals: str = "model",
+    population: int | None = None,
     seed: int = 0,
     warn: Callable[[str], None] = warnings.warn,
 ) -> EvolveResult:
-    """Search the sub-networks of a trained supernet by NSGA-II, for validation loss and cost.
+    """Search the sub-networks of a trained supernet for validation loss and cost.
 
         front = scansearch.evolve("runs/NAME", k=3).genotypes
 
@@ -61,7 +62,9 @@ def evolve(
         max_flops, max_params: budgets for the derived model.
         measure: the cost of the front: ``flops`` or ``params``.
         evaluations: sub-networks to score, over all processes.
-        population: sub-networks that survive a generation.
+        proposals: what says which sub-network to score next: ``model``, a Bayesian model of the loss that starts
+            from the preferences of a finished run, or ``nsga2``.
+        population: of ``nsga2`` only, sub-networks that survive a generation; default 20.
         warn: hears of every damaged checkpoint that was passed over for an older one.
 
     Raises:
@@ -69,6 +72,7 @@ def evolve(
         RunStopped: the loss of a sub-network is not finite.
     """
     expect_search(folder, command="evolve")
+    evolution.check_options(evaluations, proposals, population)
     search = open_search(folder, warn=warn)
     task = search.task
     if k is None and k_min is None and k_max is None:
@@ -86,7 +90,9 @@ def evolve(
         measure=measure,
         budgets={name: limit for name, limit in limits.items() if limit is not None},
         evaluations=evaluations,
+        proposals=proposals,
         population=population,
+        prior=_prior(search.run, task) if proposals == "model" else None,
         seed=seed,
         journal=journal,
     )
@@ -96,6 +102,14 @@ def evolve(
         for one in outcome.front
     )
     return EvolveResult(outcome, genotypes, journal, _own(search.run, task, outcome))
+
+
+def _prior(run: Run, task: SearchTask) -> Sequence[Sequence[float]] | None:
+    """The preferences of a finished run; those of another one may still change, and None is taken instead."""
+    if not (run.folder / "genotype.yaml").is_file() or not (run.folder / "preferences.json").is_file():
+        return None
+    preferences = run.preferences
+    return preferences.scores if preferences.candidates == task.supernet.candidates else None
 
 
 def _own(run: Run, task: SearchTask, evolution: Evolution) -> Scored | None:

@@ -52,10 +52,28 @@ class Temperature(StrictModel):
 
 
 class EvolutionOptions(StrictModel):
-    """Selection ``evolution``: how many sub-networks are scored, and how many survive a generation."""
+    """Selection ``evolution``: how many sub-networks are scored, and what proposes them, see ``evolution.evolve``.
+
+    ``population`` is of ``nsga2`` only. Configurations from when there was nothing else name a population and no
+    proposals; they keep their meaning.
+    """
 
     evaluations: int = Field(default=100, ge=1)
-    population: int = Field(default=20, ge=2)
+    proposals: Literal["model", "nsga2"] = "model"
+    population: int | None = Field(default=None, ge=2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("population") is not None:
+            return {"proposals": "nsga2", **data}
+        return data
+
+    @model_validator(mode="after")
+    def _population_of_nsga2(self) -> EvolutionOptions:
+        if self.population is not None and self.proposals != "nsga2":
+            raise ValueError(f"a population goes with proposals 'nsga2' only, not {self.proposals!r}")
+        return self
 
 
 class SearchConfig(StrictModel):

@@ -116,8 +116,8 @@ class Genotypes:
         pairs = zip(self.candidates, chosen, strict=True)
         return tuple(tuple(name for name in names if name in layer) for names, layer in pairs)
 
-    def name(self, seed: int) -> str:
-        """A name that only the same problem has."""
+    def name(self, seed: int, *way: object) -> str:
+        """A name that only the same problem, proposed for in the same ``way``, has; none is that of NSGA-II."""
         costs = self.costs.to_json() if self.costs is not None else ""
-        content = json.dumps([self.candidates, self.sizes, self.measure, self.budgets, costs, seed])
+        content = json.dumps([self.candidates, self.sizes, self.measure, self.budgets, costs, seed, *way])
         return f"evolution-{hashlib.sha256(content.encode()).hexdigest()[:16]}"

@@ -89,6 +89,7 @@ def by_evolution(task: SearchTask) -> Selection:
         k=config.k,
         costs=task.costs,
         evaluations=config.evolution.evaluations,
+        proposals=config.evolution.proposals,
         population=config.evolution.population,
         seed=config.seed,
     )

@@ -15,6 +15,7 @@ from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.searching.genotypes import Genotypes
 from scansearch.searching.journal import machine, readable, repair
+from scansearch.searching.proposals import Proposals
 from scansearch.seeding import Stream, generate
 
 if TYPE_CHECKING:
@@ -25,17 +26,25 @@ NSGA_TRIES, RANDOM_TRIES = 20, 2000
 
 
 class SharedStudy:
-    """Trials are proposals; the attribute ``layers`` of a trial marks a claim."""
+    """Trials are proposals; the attribute ``layers`` of a trial marks a claim.
 
-    def __init__(self, genotypes: Genotypes, population: int, seed: int, journal: Path | None) -> None:
+    Args:
+        genotypes: what may be proposed.
+        proposals: those of a model, or the population of NSGA-II.
+        name: of the study in the journal; only the same problem, proposed for in the same way, has it.
+    """
+
+    def __init__(
+        self, genotypes: Genotypes, proposals: Proposals | int, name: str, seed: int, journal: Path | None
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.genotypes, self.population, self.seed, self.journal = genotypes, population, seed, journal
+        self.genotypes, self.proposals, self.seed, self.journal = genotypes, proposals, seed, journal
         self.process = f"{machine()}:{os.getpid()}"
         with self._locked():
             self.study: Study = optuna.create_study(
-                study_name=genotypes.name(seed),
+                study_name=name,
                 directions=["minimize", "minimize"],
                 storage=None if journal is None else _storage(journal),
                 load_if_exists=True,
@@ -43,10 +52,12 @@ class SharedStudy:
             )
 
     def _sampler(self, proposals: int) -> Any:
-        from optuna.samplers import NSGAIISampler
+        from optuna.samplers import NSGAIISampler, RandomSampler
 
-        drawn = np.random.SeedSequence([self.seed, proposals]).generate_state(1)
-        return NSGAIISampler(population_size=self.population, seed=int(drawn[0]))
+        drawn = int(np.random.SeedSequence([self.seed, proposals]).generate_state(1)[0])
+        if isinstance(self.proposals, int):
+            return NSGAIISampler(population_size=self.proposals, seed=drawn)
+        return RandomSampler(seed=drawn)  # it has nothing to say: every trial is enqueued
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -74,13 +85,14 @@ class SharedStudy:
             claimed = self._claims()
             if len(claimed) >= evaluations:
                 return None
-            for attempt in range(NSGA_TRIES + 1):
+            tries = NSGA_TRIES if isinstance(self.proposals, int) else 0
+            for attempt in range(tries + 1):
                 trials = self.study.get_trials(deepcopy=False)
                 generator = generate(Stream.EVOLUTION, self.seed, len(trials))
-                genotype = self._enqueued(claimed, generator, fresh=attempt == NSGA_TRIES)
+                genotype = self._enqueued(claimed, generator, fresh=attempt == tries)
                 if genotype is not None:
                     self.study.enqueue_trial(self.genotypes.encode(genotype, generator))
-                elif attempt == NSGA_TRIES:
+                elif attempt == tries:
                     break
                 self.study.sampler = self._sampler(len(trials))
                 trial = self.study.ask(self.genotypes.distributions())
@@ -96,12 +108,19 @@ class SharedStudy:
         return None
 
     def _enqueued(self, claimed: set[Layers], generator: np.random.Generator, fresh: bool) -> Layers | None:
-        """A genotype to put before what NSGA-II proposes: one that covers new candidates, or a random new one."""
+        """A genotype that is not left to NSGA-II: one that covers new candidates, the model's, or a random new one."""
         first = self.genotypes.covering(generate(Stream.GENOTYPES, self.seed))
         for layers in first:
             if layers not in claimed and self.genotypes.feasible(layers):
                 return layers
-        # NSGA-II may have nothing new to say; then chance decides.
+        if not isinstance(self.proposals, int):
+            known = [(layers, loss) for layers, loss, _ in self._complete()]
+            met = {layers for layers, _ in known}
+            pending = sorted(layers for layers in claimed if layers not in met)
+            proposed = self.proposals.next(known, pending, generator)
+            if proposed is not None:
+                return proposed
+        # Neither may have anything new to say; then chance decides.
         for _ in range(RANDOM_TRIES if fresh else 0):
             layers = self.genotypes.random(generator)
             if layers not in claimed and self.genotypes.feasible(layers):
@@ -157,10 +176,13 @@ class SharedStudy:
 
     def scored(self) -> list[tuple[Layers, float, float]]:
         """Layers, loss and cost of everything recorded, in the order of the proposals."""
+        with self._locked():
+            return self._complete()
+
+    def _complete(self) -> list[tuple[Layers, float, float]]:
         from optuna.trial import TrialState
 
-        with self._locked():
-            trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [(_layers(trial), trial.values[0], trial.values[1]) for trial in trials]
 
 

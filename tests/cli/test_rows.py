@@ -186,7 +186,7 @@ def test_resume_names_what_to_leave_out_as_it_is_written(runs, capsys) -> None:
 
 
 def test_evolving_and_exporting_from_python(runs, tmp_path) -> None:
-    result = scansearch.evolve(runs / "search", k=1, evaluations=4, population=2, seed=3)
+    result = scansearch.evolve(runs / "search", k=1, evaluations=4, seed=3)
     assert [genotype.layers for genotype in result.genotypes] == [
         one.layers for one in result.evolution.front
     ]
@@ -197,7 +197,7 @@ def test_evolving_and_exporting_from_python(runs, tmp_path) -> None:
     assert set(map(frozenset, result.own.layers)) == set(
         map(frozenset, Run.open(runs / "search").genotype.layers)
     )
-    again = scansearch.evolve(runs / "search", k=1, evaluations=4, population=2, seed=3)
+    again = scansearch.evolve(runs / "search", k=1, evaluations=4, seed=3)
     assert again.evolution.scored == result.evolution.scored
     exported = scansearch.export(runs / "training", "yaml", tmp_path / "new" / "g.yaml")
     assert Genotype.load(exported.out) == Run.open(runs / "training").genotype
@@ -214,23 +214,23 @@ def test_the_journal_is_named_after_the_checkpoint_that_was_read(runs, tmp_path)
     older, newest = Run.open(folder).checkpoints()
     newest.write_bytes(newest.read_bytes()[:-1])
     warnings: list[str] = []
-    result = scansearch.evolve(folder, k=1, evaluations=2, population=2, warn=warnings.append)
+    result = scansearch.evolve(folder, k=1, evaluations=2, warn=warnings.append)
     assert result.journal == folder / f"evolution-{older.stem}.journal"
     assert [newest.name in line for line in warnings] == [True]
 
 
 def test_an_evolution_without_a_choice_of_costs_says_so_and_what_it_wrote(runs, tmp_path, capsys) -> None:
     own = Run.open(runs / "search").genotype
-    arguments = ("evolve", str(runs / "search"), "--population", "2", "--seed", "5")
+    arguments = ("evolve", str(runs / "search"), "--seed", "5")
     code, out, _ = call(capsys, *arguments, "--k", "1", "--evaluations", "6")
-    result = scansearch.evolve(runs / "search", k=1, evaluations=6, population=2, seed=5)
+    result = scansearch.evolve(runs / "search", k=1, evaluations=6, seed=5)
     assert code == 0
     assert len({one.cost for one in result.evolution.scored}) == 1
     assert "all of them cost the same (" in out
     assert "--k-min and --k-max let costs differ" in out
     assert f"the genotype that the search chose: validation loss {result.own.loss:.4f}, flops" in out
     assert f"scores written to {result.journal}" in out
-    whole = scansearch.evolve(runs / "search", k=len(own.layers[0]), evaluations=10_000, population=4, seed=6)
+    whole = scansearch.evolve(runs / "search", k=len(own.layers[0]), evaluations=10_000, seed=6)
     canonical = {tuple(map(frozenset, one.layers)): one for one in whole.evolution.scored}
     met = canonical[tuple(map(frozenset, own.layers))]
     assert (met.loss, met.cost) == pytest.approx((result.own.loss, result.own.cost))
@@ -268,3 +268,38 @@ def test_epochs_count_from_one_and_layers_from_zero(runs, tmp_path) -> None:
     first = " ".join(Run.open(runs / "training").genotype.layers[0])
     assert f"| 0 | {first} |" in card
     assert f"| 0 | {first} |" in (runs / "training" / "summary.md").read_text()
+
+
+def test_evolve_starts_from_the_preferences_of_a_finished_run_and_refuses_a_population_of_a_model(
+    runs, tmp_path, capsys, monkeypatch
+) -> None:
+    import shutil
+
+    from scansearch.searching import evolution
+
+    priors = []
+
+    def heard(*arguments, **options):
+        priors.append(options["prior"])
+        return evolution.Evolution((("h",),), None, (evolution.Scored((("h",),), 1.0, 0.0),))
+
+    def no_genotype(*arguments, **options):
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "search"
+    shutil.copytree(runs / "search", folder)
+    monkeypatch.setattr("scansearch.runs.evolve_run.evolution.evolve", heard)
+    monkeypatch.setattr("scansearch.runs.evolve_run._provenance", no_genotype)
+    for proposals in ("model", "nsga2"):
+        with pytest.raises(KeyboardInterrupt):
+            scansearch.evolve(folder, k=1, proposals=proposals)
+    (folder / "genotype.yaml").unlink()  # not finished: its preferences may change yet
+    with pytest.raises(KeyboardInterrupt):
+        scansearch.evolve(folder, k=1)
+    assert priors == [Run.open(runs / "search").preferences.scores, None, None]
+    for options, message in (
+        (("--population", "4"), "a population goes with proposals 'nsga2' only, not 'model'"),
+        (("--proposals", "tpe"), "unknown proposals 'tpe' (allowed: model, nsga2)"),
+    ):
+        code, _, err = call(capsys, "evolve", str(runs / "search"), *options)
+        assert (code, message in err, err.count("\n")) == (2, True, 1)

@@ -206,7 +206,7 @@ def test_the_options_of_the_other_commands_are_these():
         "rank": {"run", "--samples", "--k", "--steps", "--trainings", "--seed", "--out", "--json"},
         "evolve": {
             "run", "--k", "--k-min", "--k-max", "--max-flops", "--max-params", "--measure", "--evaluations",
-            "--population", "--seed", "--out",
+            "--proposals", "--population", "--seed", "--out",
         },
         "derive": {
             "sources", "--k", "--k-min", "--k-max", "--layer-k", "--max-flops", "--max-params", "--max-latency-ms",

@@ -23,7 +23,7 @@ def cases(finished: Path) -> dict[str, dict[str, Any]]:
     hub = ["export", training, "--format", "hub", "--out", "{out}"]
     weights = ["export", training, "--format", "safetensors", "--out", "{out}.safetensors"]
     rank = ["rank", "{out}", "--samples", "3", "--steps", "1", "--out", "{out}.json"]
-    evolve = ["evolve", "{out}", "--evaluations", "3", "--population", "2", "--out", "{out}.yaml"]
+    evolve = ["evolve", "{out}", "--evaluations", "3", "--out", "{out}.yaml"]
 
     def case(command: list[str], result: str, *first: list[str], copy: str | None = None) -> dict[str, Any]:
         return {"command": command, "again": [*first, command], "result": result, "copy": copy}

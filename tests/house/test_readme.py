@@ -33,7 +33,7 @@ RUN = {
     "scansearch derive runs/A runs/B --k 3": [],
     "scansearch export runs/TRAINED --format standalone --out model.py": [],
     "scansearch compare runs/*": [],
-    "scansearch evolve runs/NAME": ["--evaluations", "4", "--population", "2"],
+    "scansearch evolve runs/NAME": ["--evaluations", "4"],
     "scansearch rank runs/NAME --samples 10": ["--samples", "3", "--trainings", "1", "--steps", "2"],
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],

@@ -20,7 +20,7 @@ def cut_off(request, tiny_space_file, tmp_path):
         strategy=request.param,
         epochs=1,
         k=1,
-        evolution={"evaluations": 6, "population": 2},
+        evolution={"evaluations": 6},
     )
     done = run_search(config, out=tmp_path / "run")
     for name in ("preferences.json", "genotype.yaml", "result.json", "evolution.json", "summary.md"):

@@ -43,9 +43,13 @@ CHANGES = {
         {"strategy": "spos", "evolution": {"evaluations": 8}},
         {"strategy": "spos", "evolution": {"evaluations": 9}},
     ),
+    "evolution.proposals": (
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "model"}},
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "nsga2"}},
+    ),
     "evolution.population": (
-        {"strategy": "spos", "evolution": {"evaluations": 20, "population": 2}},
-        {"strategy": "spos", "evolution": {"evaluations": 20, "population": 10}},
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "nsga2", "population": 2}},
+        {"strategy": "spos", "evolution": {"evaluations": 20, "proposals": "nsga2", "population": 10}},
     ),
     "temperature.start": ({}, {"temperature": {"start": 5.0, "end": 1.0}}),
     "temperature.end": ({}, {"temperature": {"start": 1.0, "end": 0.2}}),
@@ -148,3 +152,11 @@ def test_unknown_names_are_refused_with_what_is_allowed():
     ):
         with pytest.raises(InputError, match=message):
             search_config(space="vim8", **options)
+
+
+def test_a_population_means_nsga2_as_it_did_and_goes_with_no_model() -> None:
+    """Configurations from before there were other proposals name a population and no proposals."""
+    assert search_config(space="vim8", evolution={"population": 20}).evolution.proposals == "nsga2"
+    assert search_config(space="vim8").evolution.proposals == "model"
+    with pytest.raises(InputError, match="goes with proposals 'nsga2' only, not 'model'"):
+        search_config(space="vim8", evolution={"proposals": "model", "population": 20})

@@ -166,7 +166,7 @@ def test_a_run_says_that_classes_are_unequal(tmp_path, balance):
         observe=events.append,
     )  # fmt: skip
     started = next(event for event in events if isinstance(event, Started))
-    told = [note for note in started.notes if note.startswith("classes are unequal")]
+    told = [line for line in started.origin if line.startswith("data: classes are unequal")]
     assert len(told) == (balance == "none")
     assert result.test.images == 80  # never rebalanced
     assert sum(result.validation.confusion[0]) == 40
