@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from scansearch import engine
 from scansearch.costing.flops import full_flops
 from scansearch.costing.memory import describe
+from scansearch.data.order_free import order_free_bar
 from scansearch.data.specifications import absolute
 from scansearch.derivation.derive import derive
 from scansearch.derivation.ranked import ranked_genotypes
@@ -36,7 +37,7 @@ from scansearch.runs.verification import FILE as VERIFICATION
 from scansearch.runs.verification import Verified, random_genotype, verified_best, verify
 from scansearch.searching.assembly import assemble_search
 from scansearch.searching.config import SearchConfig, search_config
-from scansearch.searching.diagnostics import diagnose
+from scansearch.searching.diagnostics import diagnose, random_walk
 from scansearch.searching.selection import as_preferences, magnitude, select
 from scansearch.searching.task import SearchTask
 from scansearch.text import human
@@ -236,6 +237,8 @@ class SearchJob(RunJob):
             subnetwork=self.task.score_validation(self.task.subnetwork(genotype.layers)),
             learned_epochs=self.config.epochs - self.config.alphas.warmup_epochs,
             mirrors=self.data.augment is not None and self.data.augment.mirrors,
+            order_free=order_free_bar(self.data),
+            walk=self._walk(),
         )
         for warning in diagnosis.warnings:
             self.observe(Warned(warning))
@@ -257,6 +260,14 @@ class SearchJob(RunJob):
         if self.writes:
             self._write_result(result)
         return result
+
+    def _walk(self) -> float | None:
+        """How far noise alone would have moved an alpha; None where the gates are not a softmax of learned alphas."""
+        config = self.config
+        epochs = len(self.run.metrics("epoch")) - config.alphas.warmup_epochs
+        if config.relaxation != "softmax" or config.selection != "magnitude" or epochs < 1:
+            return None
+        return random_walk(config.alphas.lr, epochs * self.task.steps_per_epoch)
 
     def _verify(self, searched: SearchResult, genotype: Genotype) -> list[Verified]:
         """Train the best-ranked genotypes briefly, the ``genotype`` of the search first."""
