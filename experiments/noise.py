@@ -132,11 +132,11 @@ def page(rows: pandas.DataFrame) -> str:
     lines = [
         "# Warnings on noise",
         "",
-        f"Searches by `localmamba` with k = 1 in `vim8-bench`, {IMAGES} training images, {EPOCHS} epochs. Accuracy is the "
-        "supernet's on validation images, the bar that of a classifier which sees their values in no order; spread is "
-        "the deviation of a layer's alphas over that of a random walk. A layer is warned of when the supernet is not "
-        "above the bar by two standard errors, when its spread is below 1, or when its choice changed hands in the last "
-        "epochs between two directions that are not each other's reverse.",
+        f"Searches by `localmamba` with k = 1 in `vim8-bench`, {IMAGES} training images, {EPOCHS} epochs. Accuracy is "
+        "the supernet's on validation images, the bar that of a classifier which sees their values in no order; spread "
+        "is the deviation of a layer's alphas over that of a random walk. A layer is warned of when the supernet is "
+        "not above the bar by two standard errors, when its spread is below 1, or when its choice changed hands in the "
+        "last epochs between two directions that are not each other's reverse.",
         "",
         "| data | searches | accuracy % | bar % | spread | layers warned of |",
         "|---|---|---|---|---|---|",

@@ -15,6 +15,8 @@ PAGES = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/images.md",
+    "docs/strategies.md",
+    "docs/timm.md",
     "experiments/README.md",
     "search_spaces/README.md",
 ]

@@ -65,7 +65,7 @@ def _compilations() -> Iterator[object]:
         for padding in ("zero", "skip"):
             for make in (vim, vim_token, vmamba):
                 short = padding == "skip" and (
-                    (backend == "aot_eager" and make is not vim) or (backend == "inductor" and make is vim)
+                    (backend == "aot_eager" and make is vmamba) or (backend == "inductor" and make is vim)
                 )
                 marks = [COMPILER] * (backend == "inductor") + [pytest.mark.long] * (not short)
                 yield pytest.param(make, padding, backend, marks=marks)
