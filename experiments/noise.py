@@ -27,6 +27,7 @@ FOLDER = Path(__file__).resolve().parent / "results"
 TABLE, PAGE = FOLDER / "noise.csv", FOLDER / "noise.md"
 HEADER = "data,seed,accuracy,bar,spread_1,spread_2,warned,choice"
 IMAGES, EPOCHS = 2000, 4  # training images of a search, and how often it sees them
+SCORED = 500  # images of the other splits
 Change = Callable[[torch.Tensor, list[int], np.random.Generator], tuple[torch.Tensor, list[int]]]
 Job = tuple[str, int]
 
@@ -72,14 +73,16 @@ NOISE = tuple(DATA)[:4]
 def changed(data: ImageData, change: Change, seed: int) -> ImageData:
     """``data`` cut to ``IMAGES`` training images, with ``change`` drawn from ``seed`` for each split."""
 
-    def split(part: Split) -> Split:
-        count = min(part.count, IMAGES)
+    def split(part: Split, most: int = SCORED) -> Split:
+        count = min(part.count, most)
         samples = [part.read(index * part.count // count) for index in range(count)]
         images, labels = torch.stack([image for image, _ in samples]), [label for _, label in samples]
         images, labels = change(images, labels, np.random.default_rng(seed))
         return Split(count, Images(images, labels), labels=labels)
 
-    return replace(data, train=split(data.train), validation=split(data.validation), test=split(data.test))
+    return replace(
+        data, train=split(data.train, IMAGES), validation=split(data.validation), test=split(data.test)
+    )
 
 
 def search(job: Job) -> str:
