@@ -1,4 +1,4 @@
-"""One-way random effects: how much of what differs between trainings is due to their genotypes, and what choosing gains.
+"""One-way random effects: how much of what differs between trainings is due to genotypes, and what choosing gains.
 
 The model is ``measure = mean + genotype + training`` with independent normal effects, each training with a seed of its
 own (Shrout & Fleiss 1979, "Intraclass correlations: uses in assessing rater reliability", Psychological Bulletin 86,
@@ -75,7 +75,9 @@ def balanced_noise(groups: Sequence[Sequence[float]]) -> Noise:
     arrays = [np.asarray(group, float) for group in groups]
     count, size = len(arrays), min(map(len, arrays), default=0)
     if count < 2 or size < 2 or any(len(array) != size for array in arrays):
-        raise InputError("the interval needs two or more genotypes, each trained equally often, twice or more")
+        raise InputError(
+            "the interval needs two or more genotypes, each trained equally often, twice or more"
+        )
     between, within = components(arrays)
     spread = size * float(np.var([array.mean() for array in arrays], ddof=1))
     if within == 0:

@@ -204,6 +204,10 @@ def test_the_options_of_the_other_commands_are_these():
             "--out", "--json",
         },
         "rank": {"run", "--samples", "--k", "--steps", "--trainings", "--seed", "--out", "--json"},
+        "probe": {
+            "--data", "--space", "--variant", "--k", "--genotypes", "--trainings", "--steps", "--image-size",
+            "--channels", "--augment", "--seed", "--device", "--out", "--set", "--json",
+        },
         "evolve": {
             "run", "--k", "--k-min", "--k-max", "--max-flops", "--max-params", "--measure", "--evaluations",
             "--population", "--seed", "--out",
