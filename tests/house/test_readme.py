@@ -35,6 +35,9 @@ RUN = {
     "scansearch compare runs/*": [],
     "scansearch evolve runs/NAME": ["--evaluations", "4", "--population", "2"],
     "scansearch rank runs/NAME --samples 10": ["--samples", "3", "--trainings", "1", "--steps", "2"],
+    "scansearch probe --data digits": [
+        *("--space", "tiny-test.yaml", "--k", "1", "--genotypes", "3", "--steps", "2", "--out", "probed"),
+    ],
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
 }
