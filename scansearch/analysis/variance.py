@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -99,13 +100,14 @@ def balanced_noise(groups: Sequence[Sequence[float]]) -> Noise:
     )
 
 
+@cache
 def f_quantile(probability: float, above: int, below: int) -> float:
     """Quantile of the F distribution with ``above`` and ``below`` degrees of freedom.
 
     With F = (below / above) tan^2 t the density is sin(t)^(above - 1) cos(t)^(below - 1) up to a factor, which is
     smooth on [0, pi / 2] and is summed there.
     """
-    angles = np.linspace(0, np.pi / 2, 200_001)[1:-1]
+    angles = np.linspace(0, np.pi / 2, 100_001)[1:-1]
     density = (above - 1) * np.log(np.sin(angles)) + (below - 1) * np.log(np.cos(angles))
     density = np.exp(density - density.max())
     share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])

@@ -108,7 +108,7 @@ class ProbeJob:
     """The data, the space with one candidate for each scan, the trainings, and the folder that keeps them.
 
     Attributes:
-        config: what was asked, with the steps and the variant that follow from the data and the space.
+        config: what was asked, with the steps and the variant that follow from data and space, and the space's name.
         folder: ``out``, or one below ``runs/`` whose name follows from what was asked.
     """
 
@@ -127,6 +127,7 @@ class ProbeJob:
         self._search_steps = self._task.epochs * self._task.steps_per_epoch
         self.config = config.model_copy(
             update={
+                "space": space.name,
                 "variant": config.variant or space.default_variant,
                 "data": absolute(config.data),
                 "augment": self.data.augment,
