@@ -214,7 +214,8 @@ def test_the_options_of_the_other_commands_are_these():
         },
         "derive": {
             "sources", "--k", "--k-min", "--k-max", "--layer-k", "--max-flops", "--max-params", "--max-latency-ms",
-            "--costs", "--require", "--forbid", "--pair-flips", "--pareto", "--measure", "--space", "--out", "--allow-equal",
+            "--costs", "--require", "--forbid", "--pair-flips", "--pareto", "--measure", "--space", "--out",
+            "--allow-equal",
         },
         "export": {
             "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--in-chans", "--image-size",
