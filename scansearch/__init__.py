@@ -20,6 +20,8 @@ from scansearch._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from scansearch.analysis.benchmark import bench_table as bench_table
+    from scansearch.analysis.probe import Probe as Probe
+    from scansearch.analysis.probe import probe as probe
     from scansearch.data.arrays import data_from_arrays as data_from_arrays
     from scansearch.data.arrays import data_from_dataset as data_from_dataset
     from scansearch.derivation.derive import derive as derive
@@ -50,6 +52,7 @@ _HOMES = {
     "Genotype": "records.genotype",
     "LoadedModel": "evaluation.loading",
     "Preferences": "records.preferences",
+    "Probe": "analysis.probe",
     "Run": "runs.folder",
     "SearchResult": "runs.search_result",
     "SearchSpace": "records.space",
@@ -65,6 +68,7 @@ _HOMES = {
     "load_space": "records.space",
     "pareto_front": "derivation.derive",
     "parse_direction": "directions",
+    "probe": "analysis.probe",
     "register_direction": "directions",
     "search": "runs.search_run",
     "train": "runs.train_run",

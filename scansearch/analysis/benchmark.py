@@ -7,13 +7,12 @@ looked up here instead of being trained. How much of the table is noise is told 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scansearch.analysis.variance import Noise, components, intraclass
 from scansearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,27 +56,10 @@ def genotype_means(table: DataFrame, measure: str = "test_nll") -> DataFrame:
     return grouped.sort_values("mean", ascending=measure != "test_accuracy", ignore_index=True)
 
 
-@dataclass(frozen=True)
-class Noise:
-    """How a measure varies.
-
-    Attributes:
-        between: standard deviation between genotypes, seeds taken out.
-        seeds: standard deviation between trainings of one genotype.
-        icc: intraclass correlation ICC(1,1), the share of the variance of one training that the genotype explains.
-        icc_interval: its 5 % and 95 % quantiles, genotypes resampled.
-        genotypes: how many of them were trained more than once, which is what all of this rests on.
-    """
-
-    between: float
-    seeds: float
-    icc: float
-    icc_interval: tuple[float, float]
-    genotypes: int
-
-
 def noise(table: DataFrame, measure: str = "test_nll", *, resamples: int = 2000, seed: int = 0) -> Noise:
     """Variance components of ``measure`` by one-way analysis of variance over the genotypes with several seeds.
+
+    The interval is that of genotypes drawn again with replacement.
 
     Raises:
         InputError: fewer than two genotypes have more than one training.
@@ -85,33 +67,17 @@ def noise(table: DataFrame, measure: str = "test_nll", *, resamples: int = 2000,
     groups = [rows[measure].to_numpy(float) for _, rows in table.groupby(GENOTYPE) if len(rows) > 1]
     if len(groups) < 2:
         raise InputError("noise needs at least two genotypes that were trained more than once")
-    between, within = _components(groups)
+    between, within = components(groups)
     generator = np.random.default_rng(seed)
     ratios = []
     for _ in range(resamples):
         drawn = [groups[i] for i in generator.integers(0, len(groups), len(groups))]
-        ratios.append(_ratio(*_components(drawn)))
+        ratios.append(intraclass(*components(drawn)))
     low, high = np.quantile(ratios, [0.05, 0.95])
     return Noise(
         between=float(np.sqrt(between)),
         seeds=float(np.sqrt(within)),
-        icc=_ratio(between, within),
+        icc=intraclass(between, within),
         icc_interval=(float(low), float(high)),
         genotypes=len(groups),
     )
-
-
-def _components(groups: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Variance between and within groups, which may differ in size; the former is at least 0."""
-    sizes = np.array([len(group) for group in groups])
-    means = np.array([group.mean() for group in groups])
-    total = sizes.sum()
-    grand = (sizes * means).sum() / total
-    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / (total - len(groups))
-    spread = (sizes * (means - grand) ** 2).sum() / (len(groups) - 1)
-    typical = (total - (sizes**2).sum() / total) / (len(groups) - 1)
-    return max(0.0, float((spread - within) / typical)), float(within)
-
-
-def _ratio(between: float, within: float) -> float:
-    return between / (between + within) if between + within > 0 else 0.0

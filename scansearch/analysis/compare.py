@@ -16,6 +16,7 @@ from scansearch.errors import InputError
 from scansearch.files.strict import Counts, StrictModel, load_json, parse_yaml, read_text, validate
 from scansearch.records.lookup import expect_kind
 from scansearch.runs.folder import Run
+from scansearch.runs.probe_run import holds_probe
 from scansearch.text import spreadsheet_cell, table_cell
 
 # What may differ between two runs of one row.
@@ -111,6 +112,8 @@ class _Finished:
 def compare(folders: Sequence[str | Path], *, latency_device: str | None = None) -> list[Row]:
     """One row per model and settings over the finished runs in ``folders``, best score first.
 
+    Folders of probes, which ``runs/*`` names too, are passed over.
+
     Args:
         latency_device: where to measure the latency of trained models, one image at a time; None for not at all.
 
@@ -119,7 +122,9 @@ def compare(folders: Sequence[str | Path], *, latency_device: str | None = None)
     """
     if not folders:
         raise InputError("no runs given: at least one run folder is needed")
-    paths = [Path(folder) for folder in folders]
+    paths = [path for path in map(Path, folders) if not holds_probe(path)]
+    if not paths:
+        raise InputError("only probes given: at least one run folder is needed")
     for path in paths:
         if [other.resolve() for other in paths].count(path.resolve()) > 1:
             raise InputError(f"run folder {str(path)!r} is given twice")

@@ -14,6 +14,7 @@ from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import evolve as evolve_command
 from scansearch.cli import export as export_command
 from scansearch.cli import predict as predict_command
+from scansearch.cli import probe as probe_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
@@ -41,6 +42,7 @@ app.command("predict")(predict_command.predict)
 app.command("compare")(compare_command.compare)
 app.command("evolve")(evolve_command.evolve)
 app.command("rank")(rank_command.rank)
+app.command("probe")(probe_command.probe)
 app.command("export")(export_command.export)
 app.command("costs")(costs.costs)
 app.command("convert")(convert.convert)

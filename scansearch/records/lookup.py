@@ -29,7 +29,7 @@ _KINDS: dict[Kind, tuple[str, str]] = {
     "training": ("training's run folder", "evaluate, predict, export, compare, train, costs"),
     "weights": ("weight file", "evaluate, predict, export, train, costs"),
     "exported": ("exported model (.pt2, .onnx or hub folder)", "evaluate, predict"),
-    "space": ("search space", "run, costs"),
+    "space": ("search space", "run, probe, costs"),
     "published": ("published model", "train, export, costs"),
     "preferences": ("preferences file", "derive"),
 }

@@ -29,8 +29,10 @@ class FinishedTrainings:
         if path.exists():
             try:
                 self.rows = json.loads(read_text(path))
-                whole = all({"layers", "loss"} <= row.keys() for row in self.rows) and all(
-                    math.isfinite(row["loss"]) for row in self.rows
+                whole = (
+                    isinstance(self.rows, list)
+                    and all({"layers", "loss"} <= row.keys() for row in self.rows)
+                    and all(math.isfinite(row["loss"]) for row in self.rows)
                 )
             except (ValueError, TypeError, AttributeError, RecursionError):
                 whole = False

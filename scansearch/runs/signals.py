@@ -13,24 +13,27 @@ from scansearch.errors import RunStopped
 
 
 class Interrupted(RunStopped):
-    """SIGINT or SIGTERM: everything is saved. ``signal`` is its number, ``command`` what continues the run."""
+    """SIGINT or SIGTERM: everything is saved. ``signal`` is its number, ``command`` what continues the run.
 
-    def __init__(self, number: int, folder: Path, command: str) -> None:
-        super().__init__(
-            f"interrupted; saved. Continue with: scansearch {command} --resume {shlex.quote(str(folder))}"
-        )
+    ``again``: what continues it where that is not ``--resume``.
+    """
+
+    def __init__(self, number: int, folder: Path, command: str, again: str = "") -> None:
+        again = again or f"scansearch {command} --resume {shlex.quote(str(folder))}"
+        super().__init__(f"interrupted; saved. Continue with: {again}")
         self.signal = number
 
 
 @contextmanager
-def interruptible(folder: Path, command: str) -> Iterator[None]:
+def interruptible(folder: Path, command: str, again: str = "") -> Iterator[None]:
     """SIGINT and SIGTERM raise :class:`Interrupted` where they arrive.
 
-    For what comes after training, which a resumed run does again from the last checkpoint.
+    For what comes after training, which a resumed run does again from the last checkpoint, and for jobs that keep each
+    finished part at once; ``again`` is what continues those.
     """
 
     def stop(number: int, frame: object) -> None:
-        raise Interrupted(number, folder, command)
+        raise Interrupted(number, folder, command, again)
 
     with _handled(stop):
         yield

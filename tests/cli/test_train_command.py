@@ -204,6 +204,10 @@ def test_the_options_of_the_other_commands_are_these():
             "--out", "--json",
         },
         "rank": {"run", "--samples", "--k", "--steps", "--trainings", "--seed", "--out", "--json"},
+        "probe": {
+            "--data", "--space", "--variant", "--k", "--genotypes", "--trainings", "--steps", "--image-size",
+            "--channels", "--augment", "--seed", "--device", "--out", "--set", "--json",
+        },
         "evolve": {
             "run", "--k", "--k-min", "--k-max", "--max-flops", "--max-params", "--measure", "--evaluations",
             "--proposals", "--population", "--seed", "--out",
@@ -211,6 +215,7 @@ def test_the_options_of_the_other_commands_are_these():
         "derive": {
             "sources", "--k", "--k-min", "--k-max", "--layer-k", "--max-flops", "--max-params", "--max-latency-ms",
             "--costs", "--require", "--forbid", "--pair-flips", "--pareto", "--measure", "--space", "--out",
+            "--allow-equal",
         },
         "export": {
             "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--in-chans", "--image-size",

@@ -35,6 +35,9 @@ RUN = {
     "scansearch compare runs/*": [],
     "scansearch evolve runs/NAME": ["--evaluations", "4"],
     "scansearch rank runs/NAME --samples 10": ["--samples", "3", "--trainings", "1", "--steps", "2"],
+    "scansearch probe --data digits": [
+        *("--space", "tiny-test.yaml", "--k", "1", "--genotypes", "3", "--steps", "2", "--out", "probed"),
+    ],
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
 }
@@ -52,6 +55,7 @@ NOT_RUN = {
     "scansearch run --data folder:PATH --variant tiny --k 4": "needs pictures and hours: tests/data and "
     "tests/training/test_recipes.py read folders and do two steps",
     "torchrun --nproc_per_node N -m scansearch run ...": "several processes: tests/searching/test_distributed.py",
+    "scansearch probe --data DATA": "names the command, which is run above",
     "scansearch bench standalone": "minutes, and figures of a quiet machine only: tests/bench",
     "scansearch bench kernels": "minutes, and figures of a quiet machine only: tests/kernels",
     "scansearch convert": "names the command, which is shown in full above",

@@ -158,7 +158,7 @@ WRONG: dict[str, tuple[str, tuple[Kind, ...], str]] = {
         ("genotype",),
         "'model.onnx' is an exported model (.pt2, .onnx or hub folder)",
     ),
-    "space": ("vim8", ("genotype", "search"), "(what takes a search space: run, costs)"),
+    "space": ("vim8", ("genotype", "search"), "(what takes a search space: run, probe, costs)"),
     "empty": ("empty", ("search",), "folder 'empty' is no run: it holds no genotype.yaml"),
     "missing": ("a/b", ("search",), "'a/b' does not exist: x takes a search's run folder"),
     "no model": (
