@@ -26,7 +26,7 @@ from scansearch.directions import Layers
 RESULTS = Path(__file__).resolve().parent / "results"
 SCORES, TABLE = RESULTS / "strategy_scores.jsonl", RESULTS / "k2_trainings.csv"
 COLUMNS = ("layer_1", "layer_2", "seed", "test_nll", "test_accuracy", "train_loss", "seconds")
-RANDOM = 12
+SELECTED_BEFORE = {"fair": "perturbation"}  # when these genotypes were trained
 Job = tuple[Layers, int]
 
 
@@ -38,7 +38,8 @@ def own_scores(search: dict[str, Any]) -> np.ndarray:
     """
     from scansearch.searching.strategies import STRATEGIES
 
-    selection = STRATEGIES[search["strategy"]].selection
+    strategy = search["strategy"]
+    selection = SELECTED_BEFORE.get(strategy, STRATEGIES[strategy].selection)
     if selection == "evolution":
         losses = np.array(search["inherited_loss"])
         return -np.stack([losses.mean(1), losses.mean(0)])
@@ -57,7 +58,7 @@ def searches(path: Path = SCORES) -> list[dict[str, Any]]:
 
 def all_jobs(seeds: int, scores: Path) -> list[Job]:
     """Every (genotype, seed), seed by seed; no genotype twice."""
-    genotypes = [*fixed(2).values(), *map(choice, searches(scores)), *drawn(2, RANDOM)]
+    genotypes = [*fixed(2).values(), *map(choice, searches(scores)), *drawn()]
     return [(layers, seed) for seed, layers in itertools.product(range(seeds), dict.fromkeys(genotypes))]
 
 
