@@ -45,7 +45,7 @@ def scan_paths_figure(
 ) -> Figure:
     """The paths of scans over an image: dark to light in scan order, a ring marks the start, thin lines are jumps.
 
-    Thin lines are the borders of the tokens, strong white ones those of the windows of ``w<K>``.
+    Thin lines are the borders of the tokens, strong black ones those of the windows of ``w<K>``.
 
     Args:
         directions: names, or a genotype, of which the directions of one ``layer`` (from 0) are drawn.
@@ -85,9 +85,9 @@ def scan_paths_figure(
             # Paler than it is, so that the path stands out.
             axes.imshow(pixels * 0.6 + 0.4, extent=(0, width, height, 0), aspect="auto", zorder=0)
         _lines(axes, range(height + 1), range(width + 1), height, width, "#777777", min(0.4, cell / 20))
-        for colour, extra in (("#000000", 1.4), ("#ffffff", 0.8)):
+        for colour, extra in (("#ffffff", 2.4), ("#000000", 1.0)):
             borders = window_borders(parse_direction(name), height, width)
-            _lines(axes, *borders, height, width, colour, min(extra, cell / 6), zorder=2)
+            _lines(axes, *borders, height, width, colour, min(1.0, cell / 8) * extra, zorder=2)
         draw_path(
             axes,
             name,
@@ -97,7 +97,9 @@ def scan_paths_figure(
             ring=float(np.clip(0.7 * cell, 3.5, 9)),
             halo=0.0 if pixels is None else float(np.clip(cell / 16, 0.2, 0.8)),
         )
-        axes.set_title(shortened(name, int(panel * 72 / 5.2)), fontsize=8, family="monospace", parse_math=False)
+        axes.set_title(
+            shortened(name, int(panel * 72 / 5.2)), fontsize=8, family="monospace", parse_math=False
+        )
         axes.set_xlim(-0.02 * width, 1.02 * width)
         axes.set_ylim(1.02 * height, -0.02 * height)
         axes.set_aspect("equal")

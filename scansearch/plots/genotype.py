@@ -47,9 +47,7 @@ def genotype_figure(
     width = max(width, 3.4)
     lines = wrapped(heading, width - 2 * _MARGIN, 8.0)
     top = 2 * _MARGIN + 0.15 * (lines.count("\n") + 1)
-    deepest = [
-        max(map(len, genotype.layers[row * columns : (row + 1) * columns])) for row in range(rows)
-    ]
+    deepest = [max(map(len, genotype.layers[row * columns : (row + 1) * columns])) for row in range(rows)]
     heights = [_HEAD + most * (sketch + _LABEL) + 0.22 for most in deepest]
     height = top + sum(heights) + 0.02
 
@@ -67,7 +65,7 @@ def genotype_figure(
         middle = left + box / 2
         axes.text(middle, upper + 0.12, str(layer), fontsize=7.5, weight="bold", ha="center", va="center")
         if grids and (layer == 0 or column == 0 or grids[layer] != grids[layer - 1]):
-            size = f"{grids[layer][0]}×{grids[layer][1]}"
+            size = f"{grids[layer][0]} x {grids[layer][1]}"
             axes.text(middle, upper + 0.25, size, fontsize=_NAME, color="#555555", ha="center", va="center")
         frame = FancyBboxPatch(
             (left, upper + _HEAD),
@@ -84,7 +82,9 @@ def genotype_figure(
         for place, name in enumerate(names):
             at = (left + 0.045, upper + _HEAD + 0.045 + place * (sketch + _LABEL))
             side = sketch_side(name)
-            axes.add_patch(Rectangle(at, sketch, sketch, facecolor="white", edgecolor="#cccccc", linewidth=0.4))
+            axes.add_patch(
+                Rectangle(at, sketch, sketch, facecolor="white", edgecolor="#cccccc", linewidth=0.4)
+            )
             thin = sketch / side * 72
             draw_path(
                 axes,

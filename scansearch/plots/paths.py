@@ -81,7 +81,9 @@ def draw_path(
     points = np.column_stack([corner[0] + (column + 0.5) * cell, corner[1] + (row + 0.5) * cell])
     near = (np.abs(np.diff(row)) <= 1) & (np.abs(np.diff(column)) <= 1)
     segments = list(np.stack([points[:-1], points[1:]], axis=1))
-    widths = np.where(near, linewidth, 0.4 * linewidth)
+    widths = np.where(near, linewidth, 0.35 * linewidth)
+    colours = PATH_COLOURS(np.linspace(0, 1, max(len(segments), 1)))[: len(segments)]
+    colours[~near, 3] = 0.75
     if halo:
         white = LineCollection(
             segments, colors="white", linewidths=widths + 2 * halo, alpha=0.55, capstyle="round", zorder=2.5
@@ -89,14 +91,20 @@ def draw_path(
         axes.add_collection(white, autolim=False)
     path = LineCollection(
         segments,
-        colors=PATH_COLOURS(np.linspace(0, 1, max(len(segments), 1))),
+        colors=colours,
         linewidths=widths,
         capstyle="round",
         zorder=3,
     )
     axes.add_collection(path, autolim=False)
     axes.plot(
-        *points[0], "o", color=START, markersize=ring, markerfacecolor="white", markeredgewidth=0.25 * ring, zorder=4
+        *points[0],
+        "o",
+        color=START,
+        markersize=ring,
+        markerfacecolor="white",
+        markeredgewidth=0.25 * ring,
+        zorder=4,
     )
     return path
 
