@@ -109,9 +109,10 @@ def _show(subject: PictureSubject, kind: str, grid: tuple[int, int] | None) -> N
         print_lines(numbered_order(subject.name, *(grid or (side, side))))
     elif kind == "curves" and subject.run is not None:
         epochs = subject.run.metrics("epoch")
-        best = best_epoch(epochs)
-        score = epochs[best - 1]["validation_accuracy"]
-        print_lines([f"{len(epochs)} epochs, the best is {best}: validation accuracy {score:.2f} %"])
+        best = best_epoch(subject)
+        where = "" if best is None else f", the weights are of epoch {best}"
+        score = epochs[-1]["validation_accuracy"]
+        print_lines([f"{len(epochs)} epochs{where}; validation accuracy at the end {score:.2f} %"])
     else:
         what = "candidates" if subject.genotype() is None else "directions"
         print_table(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -182,7 +181,7 @@ def draw(
         return [plots.genotype_figure(genotype)]
     epochs = _epochs(subject)
     if kind == "curves":
-        return [plots.curves_figure(epochs, best_epoch=best_epoch(epochs))]
+        return [plots.curves_figure(epochs, best_epoch=best_epoch(subject))]
     candidates = subject.preferences().candidates
     layers = range(len(candidates)) if layer is None else [layer]
     pages = [layers[start : start + LAYERS_PER_PAGE] for start in range(0, len(layers), LAYERS_PER_PAGE)]
@@ -204,7 +203,7 @@ def check_picture(
     if chosen not in allowed:
         what = "a scan direction" if subject.named is None else f"a {_WORDS[subject.named.kind]}"
         raise InputError(
-            f"{subject.name!r} is {what}, of which there is no {chosen} (allowed: {', '.join(allowed)})"
+            f"--kind {chosen}: {subject.name!r} is {what}, which has no such picture (allowed: {', '.join(allowed)})"
         )
     for given, option in ((image, "--image"), (grid, "--grid")):
         if given and chosen != "paths":
@@ -250,7 +249,8 @@ def _epochs(subject: PictureSubject) -> list[dict]:
     return epochs
 
 
-def best_epoch(epochs: Sequence[dict]) -> int:
-    """The number, from 1, of the first epoch with the highest validation accuracy."""
-    scores = [record["validation_accuracy"] for record in epochs]
-    return 1 + scores.index(max(scores))
+def best_epoch(subject: PictureSubject) -> int | None:
+    """The number, from 1, of the epoch that gave the weights of a training; None where it cannot be told."""
+    file = None if subject.named is None else subject.named.weight_file
+    best = None if file is None else read_header(file).notes.get("best_epoch")
+    return best if type(best) is int else None

@@ -37,6 +37,7 @@ RUN = {
     "scansearch rank runs/NAME --samples 10": ["--samples", "3", "--trainings", "1", "--steps", "2"],
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
+    "scansearch plot runs/NAME": [],
 }
 NOT_RUN = {
     "make run": "an environment of its own: .ci/run",
