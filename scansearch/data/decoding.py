@@ -71,7 +71,7 @@ def read_picture(path: Path) -> np.ndarray:
     from PIL import UnidentifiedImageError
 
     try:
-        with open_picture(path) as picture:
+        with open(path, "rb") as file, open_picture(file) as picture:
             scale = brightest([wide_values(picture) or 1.0])
             return np.asarray(convert(picture, 3, scale))
     except UnidentifiedImageError:
