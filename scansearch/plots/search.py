@@ -77,12 +77,12 @@ def preferences_figure(
                 # White around it, so that it stands out of every colour of the map.
                 frame.set_path_effects([effects.withStroke(linewidth=1.7 * line, foreground="white")])
                 axes.add_patch(frame)
-    label = (
+    unit = (
         "gate probability"
         if preferences.selection == "magnitude"
         else "rise of the validation loss when removed"
     )
-    figure.colorbar(image, ax=axes, fraction=min(0.15, 0.35 / width), aspect=30).set_label(label, fontsize=9)
+    figure.colorbar(image, ax=axes, fraction=min(0.15, 0.35 / width), aspect=30).set_label(unit, fontsize=9)
     heading = title or f"{preferences.space}/{preferences.variant}: preference of each layer"
     heading += " (framed: chosen)" if genotype is not None else ""
     figure.suptitle(wrapped(heading, width - 0.3, 10), fontsize=10, parse_math=False)
