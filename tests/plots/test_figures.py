@@ -95,6 +95,9 @@ def test_no_text_leaves_the_picture_and_nothing_global_changes(name: str) -> Non
     width, height = figure.get_size_inches()
     assert width <= 8.2
     assert len([text for text in figure.findobj(Text) if text.get_text().strip()]) >= 3
+    for text in (*figure.texts, *(text for axes in figure.axes for text in axes.texts)):
+        box = text.get_window_extent(canvas.get_renderer())
+        assert -1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1, text
     drawn = figure.get_tightbbox(canvas.get_renderer())  # of everything that is drawn, in inches
     assert drawn.x0 >= -0.01
     assert drawn.y0 >= -0.01
