@@ -131,8 +131,8 @@ def page(found: DataFrame, trained: Means) -> str:
         f"± is the deviation between the genotypes of a row (each a mean over its trainings). Between trainings of one "
         f"genotype it is {seeds:.3f} nats on average, and between means of {counts[-1]} trainings about "
         f"{seeds / np.sqrt(counts[-1]):.3f}. tau is Kendall's, between the score by which a strategy "
-        f"selects, summed over directions, and the truth, over the {len(drawn())} random genotypes. `fair` selected by perturbation "
-        "then, and by evolution now.",
+        f"selects, summed over directions, and the truth, over the {len(drawn())} random genotypes. `fair` "
+        "selected by perturbation then, and by evolution now.",
         "",
         "Random search, which trains so many of the random genotypes once and keeps the best, gives "
         + ", ".join(f"{random_search(trained, count):.3f} ({count})" for count in (1, 2, 3, 4, 6, 8))

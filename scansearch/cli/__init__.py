@@ -13,6 +13,7 @@ from scansearch.cli import compare as compare_command
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import evolve as evolve_command
 from scansearch.cli import export as export_command
+from scansearch.cli import plot as plot_command
 from scansearch.cli import predict as predict_command
 from scansearch.cli import probe as probe_command
 from scansearch.cli import rank as rank_command
@@ -45,6 +46,7 @@ app.command("rank")(rank_command.rank)
 app.command("probe")(probe_command.probe)
 app.command("export")(export_command.export)
 app.command("costs")(costs.costs)
+app.command("plot")(plot_command.plot)
 app.command("convert")(convert.convert)
 app.command("timm", context_settings=timm_script.SETTINGS)(timm_script.timm_script)
 app.add_typer(bench.app, name="bench")

@@ -108,12 +108,20 @@ def _show_order(name: str, height: int, width: int, as_json: bool) -> None:
     if as_json:
         print_json(StepRow(step, token // width, token % width) for step, token in enumerate(order, 1))
         return
+    print_lines(numbered_order(name, height, width))
+
+
+def numbered_order(name: str, height: int, width: int) -> list[str]:
+    """A grid as text: in the place of each token the step at which the direction ``name`` visits it, from 1."""
+    from scansearch.directions import parse_direction
+
+    order = parse_direction(name).order(height, width, "skip").tolist()
     steps = {token: step for step, token in enumerate(order, 1)}
     digits = len(str(height * width))
-    print_lines(
+    return [
         " ".join(f"{steps[row * width + column]:{digits}d}" for column in range(width))
         for row in range(height)
-    )
+    ]
 
 
 def version() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,29 @@ def open_picture(source: Any) -> Picture:
         picture = Image.open(source, formats=FORMATS)
         picture.load()
     return picture
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """The picture in a file as bytes [height, width, 3]; values of float and 32-bit pictures are shares of a scale
+    that fits this one.
+
+    Raises:
+        InputError: no such file, or no picture of a kind that is read.
+    """
+    from PIL import UnidentifiedImageError
+
+    try:
+        with open(path, "rb") as file, open_picture(file) as picture:
+            scale = brightest([wide_values(picture) or 1.0])
+            return np.asarray(convert(picture, 3, scale))
+    except UnidentifiedImageError:
+        kinds = ", ".join(FORMATS)
+        raise InputError(
+            f"{str(path)!r} holds no picture of a kind that is read (allowed: {kinds})"
+        ) from None
+    except Exception as error:  # damaged files raise errors of any kind
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"picture {str(path)!r} cannot be read: {reason}") from None
 
 
 def convert(picture: Picture, channels: int, scale: float = 1.0) -> Picture:

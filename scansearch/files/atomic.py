@@ -15,6 +15,8 @@ from scansearch.files import temporary
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURES = (".png", ".svg", ".pdf")
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that the file is either the old one or the whole new one.
@@ -44,9 +46,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """:func:`write_bytes` of a matplotlib figure as PNG."""
+    """:func:`write_bytes` of a matplotlib figure as what the ending says: one of :data:`FIGURES`, else PNG."""
+    kind = path.suffix.lower() if path.suffix.lower() in FIGURES else ".png"
+    dated = {".png": None, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format=kind[1:], dpi=150, metadata=dated[kind])
     write_bytes(path, buffer.getvalue())
 
 

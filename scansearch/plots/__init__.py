@@ -1,6 +1,7 @@
 """Every picture, as functions that return a matplotlib Figure and draw on no screen."""
 
-from scansearch.plots.directions import directions_figure
+from scansearch.plots.directions import directions_figure, scan_paths_figure
+from scansearch.plots.genotype import genotype_figure
 from scansearch.plots.search import preferences_figure, trajectories_figure
 from scansearch.plots.training import comparison_figure, confusion_figure, curves_figure
 
@@ -9,6 +10,8 @@ __all__ = [
     "confusion_figure",
     "curves_figure",
     "directions_figure",
+    "genotype_figure",
     "preferences_figure",
+    "scan_paths_figure",
     "trajectories_figure",
 ]

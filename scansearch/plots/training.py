@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from scansearch.plots.words import shortened
 
 if TYPE_CHECKING:
     from scansearch.evaluation.evaluate import Evaluation
@@ -64,20 +67,63 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]], *, cost: str = "flops")
     """Score over cost: one point per row, with a bar of one standard deviation where there are several seeds.
 
     ``rows`` are dicts with ``name``, ``score``, ``deviation`` (or None) and the measure ``cost``, which must belong to
-    what was scored: a supernet's accuracy has no place beside the cost of a genotype that it proposes.
+    what was scored: a supernet's accuracy has no place beside the cost of a genotype that it proposes. Rows of one
+    name are told apart by their ``genotype``, where they have one. FLOPs and parameters are in k, M or G. The names
+    stand below the picture.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    names = [_row_name(row, rows) for row in rows]
+    columns = 2 if len(rows) > 4 and max(map(len, names)) <= 34 else 1
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(5.2, 3.1 + 0.17 * lines), layout="constrained")
     axes = figure.add_subplot()
-    for row in rows:
+    for index, (row, name) in enumerate(zip(rows, names, strict=True)):
         axes.errorbar(
-            row[cost], row["score"], yerr=row["deviation"] or 0.0, marker="o", capsize=3, label=row["name"]
+            row[cost],
+            row["score"],
+            yerr=row["deviation"] or 0.0,
+            marker=_MARKERS[index // len(COLOURS) % len(_MARKERS)],
+            markersize=5.5,
+            linestyle="none",
+            color=COLOURS[index % len(COLOURS)],
+            capsize=3,
+            label=name,
         )
-    units = {"flops": "FLOPs an image", "params": "parameters", "latency_ms": "milliseconds an image"}
-    axes.set_xlabel(units[cost])
+    unit, what = _COSTS[cost]
+    largest = max((abs(row[cost]) for row in rows), default=0.0)
+    factor, prefix = (1.0, "")
+    if cost != "latency_ms":
+        factor, prefix = next((pair for pair in _PREFIXES if largest >= pair[0]), (1.0, ""))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / factor:.6g}"))
+    axes.set_xlabel(what.format(prefix + unit).strip())
+    axes.margins(x=0.08, y=0.12)
     axes.set_ylabel("test accuracy (%)")
+    axes.yaxis.get_major_formatter().set_useOffset(False)  # type: ignore[attr-defined]
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, frameon=False, loc="best")
+    legend = figure.legend(loc="outside lower center", ncols=columns, fontsize=7.5, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
+
+
+# Okabe and Ito's colours, which colour-blind eyes tell apart.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_COSTS = {
+    "flops": ("FLOPs", "{} an image"),
+    "params": ("", "{} parameters"),
+    "latency_ms": ("ms", "{} an image"),
+}
+
+
+def _row_name(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The name of a row as a legend shows it; one that starts with ``_`` would be left out of it."""
+    name, hash = str(row["name"]), row.get("genotype")
+    short = len(name) <= 4 or sum(other["name"] == row["name"] for other in rows) > 1
+    known = f"{name} (genotype {hash})" if hash and short and str(hash) not in name else name
+    shown = shortened(known, 64)
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def samples_figure(images: Sequence[np.ndarray], names: Sequence[str]) -> Figure:

@@ -15,10 +15,14 @@ from scansearch.directions import Layers, check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
 from scansearch.records.provenance import Provenance
-from scansearch.records.space import Family, SearchSpace, load_space, space_names
+from scansearch.records.space import Family, SearchSpace, load_space, space_names, token_grids
 
 if TYPE_CHECKING:
     from torch import nn
+
+# What the families take where ``model`` is silent.
+_PATCH_SIZE = {"local_vim": 16, "local_vmamba": 4}
+_DEPTHS = (2, 2, 9, 2)
 
 
 class Certificate(StrictModel):
@@ -110,6 +114,25 @@ class Genotype(StrictModel):
     def directions_per_layer(self) -> tuple[int, ...]:
         """The number of directions of each layer."""
         return tuple(len(names) for names in self.layers)
+
+    def grids(self, image_size: tuple[int, int] | None = None) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of tokens that every layer scans, for images of ``image_size`` (height, width) pixels.
+
+        None is the model's own size.
+
+        Raises:
+            InputError: sizes in ``model`` that are none, or images smaller than a patch.
+        """
+        height, width = image_size or height_and_width(self.model.get("img_size", 224))
+        patch = self.model.get("patch_size", _PATCH_SIZE[self.family])
+        if type(patch) is not int or not 1 <= patch <= min(height, width):
+            raise InputError(f"patches of {patch!r} pixels do not fit into images of {height}x{width}")
+        if self.family == "local_vim":
+            return token_grids(height, width, patch, len(self.layers))
+        depths = self.model.get("depths", _DEPTHS)
+        if sum(depths) != len(self.layers):
+            raise InputError(f"{len(self.layers)} layers given, but depths {tuple(depths)} are {sum(depths)}")
+        return token_grids(height, width, patch, depths)
 
     @classmethod
     def of_space(

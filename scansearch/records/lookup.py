@@ -24,14 +24,14 @@ BEST_WEIGHTS = "best.safetensors"
 _EXPORTED = (".pt2", ".onnx")
 # In words, and the commands that take one, the likeliest first.
 _KINDS: dict[Kind, tuple[str, str]] = {
-    "genotype": ("genotype file", "train, export, costs"),
-    "search": ("search's run folder", "train, derive, evolve, rank, export, costs, compare"),
-    "training": ("training's run folder", "evaluate, predict, export, compare, train, costs"),
-    "weights": ("weight file", "evaluate, predict, export, train, costs"),
+    "genotype": ("genotype file", "train, export, costs, plot"),
+    "search": ("search's run folder", "train, derive, evolve, rank, export, costs, compare, plot"),
+    "training": ("training's run folder", "evaluate, predict, export, compare, train, costs, plot"),
+    "weights": ("weight file", "evaluate, predict, export, train, costs, plot"),
     "exported": ("exported model (.pt2, .onnx or hub folder)", "evaluate, predict"),
-    "space": ("search space", "run, probe, costs"),
-    "published": ("published model", "train, export, costs"),
-    "preferences": ("preferences file", "derive"),
+    "space": ("search space", "run, probe, costs, plot"),
+    "published": ("published model", "train, export, costs, plot"),
+    "preferences": ("preferences file", "derive, plot"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -161,15 +162,7 @@ class SearchSpace(StrictModel):
         """
         sizes = self.variant(variant)
         height, width = image_size or (sizes.image_size, sizes.image_size)
-        patch = sizes.backbone.patch_size
-        if sizes.depths is None:
-            return ((-(-height // patch), -(-width // patch)),) * sizes.layers
-        rows, columns = height // patch, width // patch
-        grids: list[tuple[int, int]] = []
-        for depth in sizes.depths:
-            grids += [(rows, columns)] * depth
-            rows, columns = -(-rows // 2), -(-columns // 2)
-        return tuple(grids)
+        return token_grids(height, width, sizes.backbone.patch_size, sizes.depths or sizes.layers)
 
     def model_arguments(self, variant: str | None, role: Literal["supernet", "derived"]) -> dict[str, Any]:
         """Keyword arguments of the family's model class for one variant and role."""
@@ -181,6 +174,25 @@ class SearchSpace(StrictModel):
             arguments["depths"] = sizes.depths
             arguments["ssm_ratio"] = arguments.pop("expand")
         return arguments
+
+
+def token_grids(
+    height: int, width: int, patch: int, depths: int | Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of tokens that every layer scans, for images of ``height`` x ``width`` pixels.
+
+    Args:
+        patch: side of a patch in pixels.
+        depths: the layers of every stage of a hierarchical backbone, or the number of layers of a plain one.
+    """
+    if isinstance(depths, int):
+        return ((-(-height // patch), -(-width // patch)),) * depths
+    rows, columns = height // patch, width // patch
+    grids: list[tuple[int, int]] = []
+    for depth in depths:
+        grids += [(rows, columns)] * depth
+        rows, columns = -(-rows // 2), -(-columns // 2)
+    return tuple(grids)
 
 
 def spaces_folder() -> Path:

@@ -334,7 +334,7 @@ class SearchJob(RunJob):
         write_figure(
             folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
         )
-        moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates)
+        moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates, result.genotype)
         write_figure(folder / "plots" / "trajectories.png", moved)
 
 

@@ -142,7 +142,7 @@ WRONG_RUN = {
     "evolve": (["training"], "'training' is a training's run folder, but evolve takes a search's run folder"),
     "rank": (
         ["training"],
-        "(what takes a training's run folder: evaluate, predict, export, compare, train, costs)",
+        "(what takes a training's run folder: evaluate, predict, export, compare, train, costs, plot)",
     ),
     "evaluate": (["search"], "'search' is a search's run folder, but evaluate takes a training's run folder"),
     "train": (["tiny.yaml"], "is a search space, but train takes a genotype file"),

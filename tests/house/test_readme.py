@@ -40,6 +40,7 @@ RUN = {
     ],
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
+    "scansearch plot runs/NAME": [],
 }
 NOT_RUN = {
     "make run": "an environment of its own: .ci/run",

@@ -145,20 +145,20 @@ WRONG: dict[str, tuple[str, tuple[Kind, ...], str]] = {
         "training",
         ("search",),
         "'training' is a training's run folder, but x takes a search's run folder (what takes a training's run "
-        "folder: evaluate, predict, export, compare, train, costs)",
+        "folder: evaluate, predict, export, compare, train, costs, plot)",
     ),
     "search": (
         "search",
         ("training", "weights"),
         "'search' is a search's run folder, but x takes a training's run folder or a weight file (what takes a "
-        "search's run folder: train, derive, evolve, rank, export, costs, compare)",
+        "search's run folder: train, derive, evolve, rank, export, costs, compare, plot)",
     ),
     "exported": (
         "model.onnx",
         ("genotype",),
         "'model.onnx' is an exported model (.pt2, .onnx or hub folder)",
     ),
-    "space": ("vim8", ("genotype", "search"), "(what takes a search space: run, probe, costs)"),
+    "space": ("vim8", ("genotype", "search"), "(what takes a search space: run, probe, costs, plot)"),
     "empty": ("empty", ("search",), "folder 'empty' is no run: it holds no genotype.yaml"),
     "missing": ("a/b", ("search",), "'a/b' does not exist: x takes a search's run folder"),
     "no model": (
