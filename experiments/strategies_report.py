@@ -18,7 +18,7 @@ import pandas
 from baseline_genotypes import V, fixed, text
 from matplotlib.figure import Figure
 from pandas import DataFrame
-from verify_searches import STEPS
+from verify_searches import RANKED, STEPS
 
 from scansearch.analysis.benchmark import bench_table, genotype_means
 from scansearch.derivation.agreement import kendall_tau
@@ -109,6 +109,8 @@ def verified(rows: DataFrame, nll: np.ndarray, costs: dict[str, float], share: f
     """
     found = []
     for (strategy, seed), own in rows.groupby(["strategy", "seed"]):
+        if len(own) <= RANKED:  # not all of it is trained yet
+            continue
         own = own.sort_values("source", key=lambda names: names.replace("random", "rank 0"))
         for count in range(1, len(own)):
             one = own.iloc[: count + 1]

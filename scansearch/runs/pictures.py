@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scansearch.directions import Layers, parse_direction
 from scansearch.errors import InputError
@@ -16,7 +16,6 @@ from scansearch.runs.folder import Run
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
 
 Picture = Literal["preferences", "movement", "genotype", "paths", "curves"]
 PICTURES: tuple[Picture, ...] = ("preferences", "movement", "genotype", "paths", "curves")
@@ -153,8 +152,8 @@ def draw(
     image: np.ndarray | None = None,
     layer: int | None = None,
     grid: tuple[int, int] | None = None,
-) -> list[Figure]:
-    """The picture ``kind`` of ``subject``; of the movement of many layers, one for each twelve.
+) -> list[Any]:
+    """The picture ``kind`` of ``subject`` as a matplotlib Figure; of the movement of many layers, one for each twelve.
 
     Args:
         kind: None for the most useful one.
@@ -234,7 +233,7 @@ _WORDS = {
 
 def _paths(
     subject: PictureSubject, image: np.ndarray | None, layer: int, grid: tuple[int, int] | None
-) -> Figure:
+) -> Any:
     from scansearch.plots import scan_paths_figure
 
     grids = subject.grids() if grid is None else ()

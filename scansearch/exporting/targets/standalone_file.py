@@ -40,8 +40,8 @@ Made by scansearch; needs only torch (on a GPU, mamba-ssm's scan is used where i
 
 Images are [batch, {channels}, height, width]; made for {height}x{width} pixels{sizes}.
 PICTURES says what the training made of pictures: resized so that this part (crop_pct) of the shorter side
-remains, cut to size, scaled to 0..1 (float
-pictures divided by brightest, where it is told), less mean, divided by std. It names the classes where they are known.
+remains, cut to size, scaled to 0..1 (float pictures divided by brightest, where it is told), less mean,
+divided by std. It names the classes where they are known.
 """
 '''
 
