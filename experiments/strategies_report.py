@@ -117,9 +117,10 @@ def verified(rows: DataFrame, nll: np.ndarray, costs: dict[str, float], share: f
             best = one.loc[one["validation_loss"].idxmin()]
             regret = nll[NAMES.index(best["layer_1"]), NAMES.index(best["layer_2"])] - nll.min()
             cost = costs[strategy] + share * (count + 1)
-            found.append(
-                {"strategy": strategy, "seed": seed, "verify": count, "cost": cost, "regret": regret}
-            )
+            pairs = zip(one["layer_1"], one["layer_2"], strict=True)
+            known = [nll[NAMES.index(first), NAMES.index(second)] for first, second in pairs]
+            row = {"strategy": strategy, "seed": seed, "verify": count, "cost": cost, "regret": regret}
+            found.append(row | {"best": min(known) - nll.min()})
     return pandas.DataFrame(found)
 
 
