@@ -136,7 +136,7 @@ def page(found: DataFrame, trained: Means) -> str:
         "",
         "Random search, which trains so many of the random genotypes once and keeps the best, gives "
         + ", ".join(f"{random_search(trained, count):.3f} ({count})" for count in (1, 2, 3, 4, 6, 8))
-        + " nats. A search costs about as much as 3.5 to 9 trainings with one direction a layer "
+        + " nats. A search costs about as much as 3 to 8 trainings with one direction a layer "
         "([strategies](strategies.md)). With three searches of each strategy, and these deviations, the order of the "
         "strategies is a hint and no result.",
         "",
