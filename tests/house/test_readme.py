@@ -57,6 +57,7 @@ NOT_RUN = {
     "tests/training/test_recipes.py read folders and do two steps",
     "torchrun --nproc_per_node N -m scansearch run ...": "several processes: tests/searching/test_distributed.py",
     "scansearch probe --data DATA": "names the command, which is run above",
+    "scansearch run --verify 5": "five trainings: tests/runs/test_verification.py does them on a tiny run",
     "scansearch bench standalone": "minutes, and figures of a quiet machine only: tests/bench",
     "scansearch bench kernels": "minutes, and figures of a quiet machine only: tests/kernels",
     "scansearch convert": "names the command, which is shown in full above",
