@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from scansearch.errors import InputError
 from scansearch.files.strict import Counts, StrictModel, load_json, parse_yaml, read_text, validate
@@ -30,8 +30,8 @@ class Row:
     Attributes:
         name: what was trained or searched, and the settings that tell equal names apart.
         kind: ``train``, or ``search`` for a supernet, whose score is that of the supernet.
-        score: mean test accuracy in percent; ``deviation`` is its sample standard deviation over the seeds (None
-            for one seed), ``lowest`` and ``highest`` its range.
+        score: mean test accuracy, or mIoU of a segmentation, in percent; ``deviation`` is its sample standard deviation
+            over the seeds (None for one seed), ``lowest`` and ``highest`` its range.
         genotype: the hash; ``2 different`` and so on for searches that chose differently.
         params, flops: of a trained model; FLOPs of one image. None for a search, whose score is its supernet's and
             not that of the genotype.
@@ -63,7 +63,8 @@ class _Part(StrictModel):
 
 
 class _Score(_Part):
-    top1: float
+    top1: float | None = None
+    miou: float | None = None
     image_size: Counts | None = Field(default=None, min_length=2, max_length=2)
 
 
@@ -74,6 +75,13 @@ class _Result(_Part):
     flops: float
     validation: _Score
     test: _Score
+
+    @model_validator(mode="after")
+    def _scored(self) -> _Result:
+        name = "top1" if self.test.miou is None else "miou"
+        if getattr(self.test, name) is None or getattr(self.validation, name) is None:
+            raise ValueError("test and validation need a score, top1 or miou")
+        return self
 
 
 class _SearchNames(_Part):
@@ -101,6 +109,15 @@ class _Finished:
         settings = {name: value for name, value in self.config.items() if name not in _FREE}
         genotype = self.result["genotype"] if self.result["kind"] == "train" else ""
         return json.dumps([self.result["kind"], genotype, settings], sort_keys=True)
+
+    @property
+    def measure(self) -> str:
+        """The score of its task: ``top1`` or ``miou``."""
+        return "top1" if self.result["test"]["miou"] is None else "miou"
+
+    def score(self, split: Literal["validation", "test"]) -> float:
+        """In percent."""
+        return float(self.result[split][self.measure])
 
     @property
     def name(self) -> str:
@@ -132,6 +149,10 @@ def compare(folders: Sequence[str | Path], *, latency_device: str | None = None)
     for path in paths:
         run = _read(path)
         groups.setdefault(run.key, []).append(run)
+    measures = {runs[0].measure: runs[0] for runs in groups.values()}
+    if len(measures) > 1:
+        one, other = (str(measures[name].folder) for name in ("top1", "miou"))
+        raise InputError(f"{one!r} classifies and {other!r} segments: their scores cannot be compared")
     rows = [
         _row(runs, name) for runs, name in zip(groups.values(), _names(list(groups.values())), strict=True)
     ]
@@ -157,7 +178,7 @@ def _read(path: Path) -> _Finished:
 
 def _row(runs: list[_Finished], name: str) -> Row:
     first = runs[0]
-    scores = [float(run.result["test"]["top1"]) for run in runs]
+    scores = [run.score("test") for run in runs]
     genotypes = {run.result["genotype"] for run in runs}
     trained = first.result["kind"] == "train"
     return Row(
@@ -170,7 +191,7 @@ def _row(runs: list[_Finished], name: str) -> Row:
         deviation=statistics.stdev(scores) if len(scores) > 1 else None,
         lowest=min(scores),
         highest=max(scores),
-        validation=statistics.fmean(run.result["validation"]["top1"] for run in runs),
+        validation=statistics.fmean(run.score("validation") for run in runs),
         params=first.result["params"] if trained else None,
         flops=first.result["flops"] if trained else None,
     )

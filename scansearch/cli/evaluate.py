@@ -10,7 +10,7 @@ import typer
 from scansearch.cli.options import AsJson, Device, ImageSize, data_option, image_size, option
 
 if TYPE_CHECKING:
-    from scansearch.evaluation.evaluate import Evaluation
+    from scansearch.tasks.protocol import ScoreRecord
 
 Subject = Annotated[
     str,
@@ -41,7 +41,10 @@ def evaluate(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a trained model: top-1, top-5, loss, accuracy of each class, confusion matrix, throughput."""
+    """Score a trained model: top-1, top-5, loss, accuracy of each class, confusion matrix, throughput.
+
+    Of a segmentation: mIoU, accuracy of pixels, IoU of each class.
+    """
     import json
 
     from scansearch.errors import InputError
@@ -76,23 +79,17 @@ def evaluate(
         _show(evaluation)
 
 
-def _show(evaluation: Evaluation) -> None:
+def _show(evaluation: ScoreRecord) -> None:
     from scansearch.cli.screen import print_lines, print_table
 
     classes = zip(evaluation.per_class.items(), evaluation.confusion, strict=True)
     print_table(
-        ("class", "images", "accuracy"),
-        [
-            (name, str(sum(row)), "" if accuracy is None else f"{accuracy:.2f} %")
-            for (name, accuracy), row in classes
-        ],
+        ("class", evaluation.counted, evaluation.class_title),
+        [(name, str(sum(row)), "" if score is None else f"{score:.2f} %") for (name, score), row in classes],
     )
-    height, width = evaluation.image_size
     lines = [
         "",
-        f"top-1 {evaluation.top1:.2f} %  top-5 {evaluation.top5:.2f} %  loss {evaluation.loss:.4f}  on "
-        f"{evaluation.images} {evaluation.split} images of {evaluation.data} at {height}x{width}",
-        f"balanced accuracy {evaluation.balanced_accuracy:.2f} %  macro F1 {evaluation.macro_f1:.2f} %",
+        *evaluation.figure_lines(),
         f"{evaluation.images_per_second:.1f} images/s on {evaluation.device}",
     ]
     if evaluation.skipped:

@@ -100,10 +100,11 @@ class RunView:
         metrics = event.metrics
         elapsed = time.monotonic() - self.started_at
         left = elapsed / max(1, event.step - self.first) * (self.total - event.step)
+        miou = f"mIoU {metrics['validation_miou']:5.1f} %  " if "validation_miou" in metrics else ""
         self._line(
             f"epoch {event.epoch + 1}/{self.epochs}  loss {metrics['loss']:.3f}  "
             f"accuracy {metrics['accuracy']:5.1f} %  validation {metrics['validation_accuracy']:5.1f} %  "
-            f"left {_clock(left)}"
+            f"{miou}left {_clock(left)}"
         )
 
     def _line(self, text: str, *, always: bool = False) -> None:

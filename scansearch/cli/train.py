@@ -41,12 +41,21 @@ Weights = Annotated[
     str | None,
     option("--weights", help="Start from this weight file or training's run", default="fresh weights"),
 ]
+Task = Annotated[
+    str | None,
+    option(
+        "--task",
+        help="classify pictures, or segment them: --data is then shapes:HxW:count, masks:PATH or ade:PATH",
+        default="classify",
+    ),
+]
 Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
 
 
 def train(
     context: typer.Context,
     model: Model = None,
+    task: Task = None,
     data: Data = None,
     size: ImageSize = None,
     channels: Channels = None,
@@ -85,6 +94,7 @@ def train(
                 recipe,
                 settings,
                 model=model,
+                task=task,
                 data=data,
                 image_size=image_size(size),
                 channels=channels,

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from scansearch.costing.unmoved import unmoved
+
 _SEVERAL = 3  # images of the second measurement
 
 
@@ -25,15 +27,20 @@ def step_seconds(
 
     def measure(images: int) -> float:
         started = time.perf_counter()
-        output = model(torch.zeros(images, *image, device=device))
+        outputs = model(torch.zeros(images, *image, device=device))
+        parts = outputs if isinstance(outputs, tuple) else (outputs,)
         # Not backward(): it would leave gradients, and wake the hooks of a distributed wrapper.
-        torch.autograd.grad(output.float().sum(), parameters, allow_unused=True)
+        torch.autograd.grad([part.float().sum() for part in parts], parameters, allow_unused=True)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
     several = min(_SEVERAL, images_at_once)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with (
+        torch.enable_grad(),
+        unmoved(model),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
         measure(1)  # compiles kernels
         one = measure(1)
         return extrapolate(one, measure(several), several, images_at_once)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from scansearch.costing.unmoved import unmoved
 from scansearch.engine.devices import available_bytes
 from scansearch.errors import InputError
 from scansearch.text import gibibytes
@@ -94,7 +95,8 @@ def saved_bytes(model: nn.Module, images: Tensor, gates: Any = None) -> int:
             kept.append(tensor)
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    saving = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.enable_grad(), unmoved(model), saving:
         output = model(images) if gates is None else model(images, gates)
     del output
     return sum(seen.values())

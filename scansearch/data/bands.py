@@ -115,7 +115,7 @@ class ArrayTransform:
         return (image - mean) / deviation
 
     def _random(self, image: Tensor, augment: Augment) -> Tensor:
-        from torchvision.transforms import RandomResizedCrop  # type: ignore[import-untyped]
+        from torchvision.transforms import RandomResizedCrop
 
         scale, ratio = list(augment.scale), list(augment.ratio)
         top, left, height, width = RandomResizedCrop.get_params(image, scale, ratio)

@@ -141,7 +141,8 @@ def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | No
     if not kept:
         return None, broken
     images, labels = zip(*kept, strict=True)
-    return (torch.stack(images), torch.tensor(labels)), broken
+    masks = isinstance(labels[0], Tensor)
+    return (torch.stack(images), torch.stack(labels) if masks else torch.tensor(labels)), broken
 
 
 def _noting(loaded: Iterable[Any], broken: BrokenImages, *, whole: bool) -> Iterator[Batch]:
@@ -170,7 +171,9 @@ def training_batches(
     streams: Streams = TRAINING_STREAMS,
     balanced: bool = False,
 ) -> Iterator[Batch]:
-    """Shuffled, augmented batches (images [b, c, h, w], labels int64 [b]) of one epoch, from batch ``start`` on.
+    """Shuffled, augmented batches of one epoch, from batch ``start`` on: images [b, c, h, w] and labels int64 [b].
+
+    Where labels are masks, they are uint8 [b, h, w].
 
     ``batches`` defaults to the full batches of one pass; b is ``batch_size / ranks``. The next readable image
     takes the place of one that cannot be read. ``balanced`` draws with replacement, classes equally likely, by the

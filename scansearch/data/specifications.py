@@ -14,6 +14,8 @@ SPECIFICATIONS = {
     "translated-digits": "translated-digits",
     "planted": "planted:PATTERN",
 }
+MASKED = {"shapes": "shapes:HxW:count", "masks": "masks:PATH", "ade": "ade:PATH"}  # of --task segment
+_OF_FOLDERS = ("folder", "masks", "ade")
 
 
 def without_folders(specification: str) -> str:
@@ -33,8 +35,8 @@ def absolute(specification: str) -> str:
     kind, _, argument = specification.partition(":")
     if kind not in SPECIFICATIONS and specification and Path(specification).expanduser().is_dir():
         return f"folder:{Path(specification).expanduser().absolute()}"
-    if kind == "folder" and argument:
-        return f"folder:{Path(argument).expanduser().absolute()}"
+    if kind in _OF_FOLDERS and argument:
+        return f"{kind}:{Path(argument).expanduser().absolute()}"
     if kind != "timm" or not argument:
         return specification
     name, at, root = argument.partition("@")

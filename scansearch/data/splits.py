@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -13,7 +13,8 @@ from scansearch.data.augment import Augment
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError, RunStopped
 
-Sample = tuple[Tensor, int]
+# An image, and its label, or what a task has in the place of one: a mask.
+Sample = tuple[Tensor, Any]
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -74,7 +75,8 @@ class Split:
 
     Attributes:
         count: number of images.
-        read: index -> (image, label). The image is float32 [channels, height, width], normalised;
+        read: index -> (image, label). The image is float32 [channels, height, width], normalised; the label is an int,
+            or the mask of the image, uint8 [height, width];
             where the split augments, it draws from torch's, NumPy's and Python's global generators.
             Raises BrokenImage where the image cannot be read.
         augments: whether ``read`` is random.

@@ -78,7 +78,7 @@ def score_split(
     )
     for images, labels in batches:
         images, labels = images.to(device), labels.to(device)
-        seconds, logits = _forward(predict, images, accelerator, timed)
+        seconds, logits = timed_forward(predict, images, accelerator, timed)
         loss = nn.functional.cross_entropy(logits, labels, reduction="sum").to(sums)
         first = logits.topk(min(5, classes), dim=1).indices
         sums += torch.stack([loss, (first == labels[:, None]).any(1).sum().to(sums), seconds])
@@ -118,7 +118,7 @@ def score(
     return {"loss": scores.loss, "accuracy": scores.top1}
 
 
-def _forward(
+def timed_forward(
     predict: Predict, images: Tensor, accelerator: Accelerator, timed: bool
 ) -> tuple[Tensor, Tensor]:
     """Seconds (a tensor; 0 if not ``timed``) and the float32 result of ``predict(images)``."""

@@ -1,160 +1,28 @@
-"""Scoring a model: accuracy, loss, confusion and throughput on one split of a data set."""
+"""Scoring a trained model from its file: its task's figures and the throughput on one split of a data set."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field, Strict
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from scansearch import engine
-from scansearch.data import ImageData, load_data, match_treatment, takes_pictures
+from scansearch.data import ImageData, takes_pictures
 from scansearch.data.arrays import fitting
 from scansearch.data.augment import RESIZED, Augment
 from scansearch.data.names import part_called
-from scansearch.data.specifications import MOST_WORKERS, absolute
+from scansearch.data.specifications import MASKED, MOST_WORKERS, absolute
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
-from scansearch.files.strict import Integers, StrictModel, Strings
+from scansearch.tasks import find_task
+from scansearch.tasks.classification import Evaluation, evaluate_model
+from scansearch.tasks.protocol import VisionTask
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from scansearch.evaluation.predictors import Predictor
 
+__all__ = ["Evaluation", "SplitName", "evaluate", "evaluate_model"]
+
 SplitName = Literal["validation", "test"]
-
-
-class Evaluation(StrictModel):
-    """The score of one model on one split.
-
-    Attributes:
-        images, skipped: images that were scored, and images that could not be read.
-        loss: mean cross-entropy in nats.
-        top1, top5: percent of images whose label is the first, or among the first five, of the logits; with fewer
-            than five classes, among as many as there are.
-        confusion: [label][prediction] -> number of images.
-        images_per_second: of the model's forward passes alone, over the whole split; None where not measured.
-        genotype: its hash, where the model has one.
-        notes: how the data were read, where they were read for this score; one line each.
-    """
-
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    model: str
-    genotype: str | None = None
-    data: str
-    split: SplitName
-    image_size: Integers = Field(min_length=2, max_length=2)
-    classes: Strings
-    images: int = Field(ge=1)
-    skipped: int = Field(default=0, ge=0)
-    loss: float
-    top1: float
-    top5: float
-    confusion: Annotated[tuple[Integers, ...], Strict(False)]
-    images_per_second: float | None = None
-    device: str
-    notes: Strings = ()
-
-    @property
-    def per_class(self) -> dict[str, float | None]:
-        """Accuracy in percent of the images of each class; None for a class without images."""
-        rows = zip(self.classes, self.confusion, strict=True)
-        return {
-            name: 100 * row[index] / sum(row) if sum(row) else None for index, (name, row) in enumerate(rows)
-        }
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """Mean accuracy of the classes with images, in percent: rare classes weigh as much as frequent ones."""
-        known = [accuracy for accuracy in self.per_class.values() if accuracy is not None]
-        return statistics.fmean(known)
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean F1 score (harmonic mean of precision and recall), in percent, of the classes that occur.
-
-        A class occurs where it has images or was predicted.
-        """
-        predicted = [sum(column) for column in zip(*self.confusion, strict=True)]
-        scores = [
-            100 * 2 * row[index] / (sum(row) + predicted[index])
-            for index, row in enumerate(self.confusion)
-            if sum(row) + predicted[index]
-        ]
-        return statistics.fmean(scores)
-
-    def to_json(self) -> str:
-        """With what follows from the confusion matrix, for readers other than this class."""
-        import json
-
-        content = self.model_dump(mode="json", by_alias=True) | {
-            "balanced_accuracy": self.balanced_accuracy,
-            "macro_f1": self.macro_f1,
-            "per_class": self.per_class,
-        }
-        return json.dumps(content, allow_nan=False) + "\n"
-
-
-def evaluate_model(
-    predict: Callable[[Tensor], Tensor],
-    data: ImageData,
-    accelerator: Accelerator,
-    *,
-    split: SplitName = "test",
-    batch_size: int = 64,
-    workers: int = 0,
-    model: str = "model",
-    genotype: str | None = None,
-) -> Evaluation:
-    """Score ``predict`` (images [batch, channels, height, width] -> logits [batch, classes]) on ``split``.
-
-    With several processes each scores its share, and all get the sums.
-
-    Raises:
-        InputError: logits of another number of classes than the data have. RunStopped: no image can be
-            read, or the loss is not finite.
-    """
-    classes = len(data.classes)
-
-    def checked(images: Tensor) -> Tensor:
-        logits = predict(images)
-        if logits.ndim != 2 or logits.shape[1] != classes:
-            raise InputError(
-                f"{model} gives outputs of shape {list(logits.shape)}, but {data.spec!r} has {classes} classes"
-            )
-        return logits
-
-    part = data.split(split)
-    scores = engine.score_split(
-        checked,
-        part,
-        classes,
-        batch_size=batch_size,
-        accelerator=accelerator,
-        workers=workers,
-        timed=True,
-        name=split,
-    )
-    return Evaluation(
-        model=model,
-        genotype=genotype,
-        data=data.spec,
-        split=split,
-        image_size=data.image_size,
-        classes=data.classes,
-        images=scores.images,
-        skipped=part.count - scores.images,
-        loss=scores.loss,
-        top1=scores.top1,
-        top5=scores.top5,
-        confusion=tuple(tuple(row) for row in scores.confusion.tolist()),
-        images_per_second=scores.images * accelerator.num_processes / scores.seconds,
-        device=engine.device_name(accelerator.device),
-    )
 
 
 def evaluate(
@@ -169,8 +37,11 @@ def evaluate(
     workers: int = 0,
     crop: float | None = None,
     max_broken: int = 100,
-) -> Evaluation:
+) -> Any:
     """Score a trained model from its file.
+
+    Returns:
+        :class:`Evaluation`, or of a segmentation :class:`scansearch.tasks.mask_scores.SegmentationRecord`.
 
     Args:
         subject: a training's run folder, a weight file (``best.safetensors``), a timm hub folder, or an exported
@@ -200,6 +71,12 @@ def evaluate(
         raise InputError(f"crop must lie in (0, 1], not {crop}")
     accelerator = engine.make_accelerator(device, mixed_precision)
     predictor = open_predictor(subject, accelerator.device)
+    task = find_task(predictor.task)
+    if task.name != "classify":
+        if crop is not None:
+            raise InputError(f"crop {crop}: pictures with masks are scored whole")
+        if data is not None and not isinstance(data, str):
+            raise InputError(f"{subject} holds a model of task {task.name}: it needs a data specification")
     if data is not None and not isinstance(data, str):
         cut = None if crop is None else Augment(crop=crop)
         images = fitting(data, image_size=image_size, augment=cut, channels=None, max_broken=max_broken)
@@ -217,14 +94,14 @@ def evaluate(
             "channels": predictor.channels,
             "brightest": None if predictor.treatment is None else predictor.treatment.brightest,
         }
-        images = _held_out(spec, predictor, options) or load_data(spec, scoring=True, **options)
+        images = _held_out(spec, predictor, options, task) or task.load(spec, scoring=True, **options)
     if predictor.channels not in (None, images.channels):
         raise InputError(
             f"{subject} takes images of {predictor.channels} channels, {images.spec!r} has {images.channels}"
         )
     if predictor.treatment is not None:
-        images = match_treatment(images, predictor.treatment)
-    evaluation = evaluate_model(
+        images = task.match(images, predictor.treatment)
+    evaluation = task.evaluate(
         predictor.predict,
         images,
         accelerator,
@@ -237,14 +114,14 @@ def evaluate(
     return evaluation.model_copy(update={"notes": images.notes})
 
 
-def _held_out(spec: str, predictor: Predictor, options: dict[str, Any]) -> ImageData | None:
+def _held_out(spec: str, predictor: Predictor, options: dict[str, Any], task: VisionTask) -> ImageData | None:
     """The data as they were trained on, of which only what was held out may be scored; None for other data."""
     if predictor.data is not None and absolute(spec) == absolute(predictor.data):
-        return load_data(spec, **options)
+        return task.load(spec, **options)
     if predictor.treatment is None or not predictor.treatment.digest:
         return None
     try:
-        data = load_data(spec, **options)
+        data = task.load(spec, **options)
     except InputError:  # they cannot be trained on, so the model was not
         return None
     return data if data.digest == predictor.treatment.digest else None
@@ -252,7 +129,8 @@ def _held_out(spec: str, predictor: Predictor, options: dict[str, Any]) -> Image
 
 def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
     """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
-    trained = (treatment.augment or RESIZED) if treatment is not None and takes_pictures(spec) else None
+    pictures = takes_pictures(spec) or spec.partition(":")[0] in MASKED
+    trained = (treatment.augment or RESIZED) if treatment is not None and pictures else None
     if crop is None:
         return trained
     return (trained or Augment()).model_copy(update={"crop": crop})

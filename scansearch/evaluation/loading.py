@@ -70,6 +70,8 @@ def load(subject: str | Path, *, device: str = "cpu", command: str = "load") -> 
     # One device, and no processes: the accelerator is asked for its device alone.
     place = engine.make_accelerator(device, "no").device
     predictor = open_predictor(subject, place, command=command)
+    if predictor.task != "classify":
+        raise InputError(f"{subject} holds a model of task {predictor.task}: {command} takes classifiers")
     treatment = predictor.treatment
     remedy = "export it from a training's run folder"
     if treatment is None:

@@ -21,7 +21,8 @@ class Predictor:
     """A model that can be scored.
 
     Attributes:
-        predict: images [batch, channels, height, width] on the device -> logits [batch, classes].
+        predict: images [batch, channels, height, width] on the device -> logits [batch, classes], of task ``segment``
+            [batch, classes, height, width].
         channels, image_size: what it takes; None where that is free or not known.
         treatment: what its images were in the training, and its classes, where the file tells.
         data: the specification that it was trained on, where the file tells.
@@ -35,6 +36,7 @@ class Predictor:
     treatment: Treatment | None = None
     data: str | None = None
     genotype: str | None = None
+    task: str = "classify"
 
 
 def open_predictor(path: str | Path, device: torch.device, *, command: str = "evaluate") -> Predictor:
@@ -69,6 +71,7 @@ def _weight_file(path: Path, device: torch.device) -> Predictor:
         treatment=weights.treatment,
         data=data if isinstance(data, str) else weights.genotype.provenance.data,
         genotype=weights.genotype.hash,
+        task=weights.task,
     )
 
 

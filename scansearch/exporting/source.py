@@ -144,7 +144,7 @@ def _load(subject: str | Path, options: SourceOptions) -> Source:
     return Source(
         options.name or _name(named, weights.genotype),
         weights.genotype,
-        weights.model,
+        cast("ScanBackbone", weights.model),  # _read_weights refuses others
         {"img_size": weights.genotype.model.get("img_size", 224)} | weights.arguments,
         weights.notes,
         file,
@@ -157,6 +157,8 @@ def _read_weights(file: Path, genotype: Genotype | None, sizes: dict[str, Any]) 
     """The weight file, checked against ``genotype``; a plain checkpoint takes all but its tensors from there."""
     if genotype is None or (file.suffix == ".safetensors" and has_genotype(file)):
         weights = load_weights(file)
+        if weights.head is not None:
+            raise InputError(f"{file} holds a model of task {weights.task}: export takes classifiers only")
         if genotype is not None and weights.genotype.hash != genotype.hash:
             raise InputError(f"{file}: weights of genotype {weights.genotype.hash}, not of {genotype.hash}")
         return weights

@@ -304,6 +304,7 @@ class LocalVim(ScanBackbone):
         output_dict: bool = False,
         return_prefix_tokens: bool = False,
         attn_mask: Tensor | None = None,
+        gates: Sequence[LayerGates] | None = None,
     ) -> Any:
         """Feature maps of the levels ``indices``, and the final tokens unless ``intermediates_only``.
 
@@ -315,6 +316,7 @@ class LocalVim(ScanBackbone):
                 ``intermediates_only``, "image_features".
             return_prefix_tokens: with each map its class token [batch, 1, embed_dim].
             attn_mask: timm's; there is no attention that it could mask.
+            gates: one per layer, replace softmax(alpha) in a supernet.
 
         Raises:
             InputError: an unknown format or index, tokens asked of the pyramid or of a model without, a mask.
@@ -327,16 +329,17 @@ class LocalVim(ScanBackbone):
         take = level_indices(indices, len(self.feature_info))
         last = len(self.layers) - 1
         levels = {last} if self.pyramid is not None else set(take)
+        layer_gates = check_layer_gates(gates, len(self.layers), self.weighted)
         hidden, grid = self.embed(x)
         tables = self._tables(hidden, grid)
         residual: Tensor | None = None
         maps: dict[int, Tensor] = {}
         prefixes: dict[int, Tensor] = {}
-        for index, layer in enumerate(self.layers):
+        for index, (layer, gate) in enumerate(zip(self.layers, layer_gates, strict=True)):
             if stop_early and intermediates_only and index > max(levels):
                 break
             hidden, residual = run_layer(
-                layer, hidden, residual, grid, tables, self.rope_residual, None,
+                layer, hidden, residual, grid, tables, self.rope_residual, gate,
                 checkpointing=self.grad_checkpointing,
             )  # fmt: skip
             if index in levels:

@@ -262,6 +262,7 @@ class LocalVMamba(ScanBackbone):
         output_dict: bool = False,
         return_prefix_tokens: bool = False,
         attn_mask: Tensor | None = None,
+        gates: Sequence[LayerGates] | None = None,
     ) -> Any:
         """Feature maps of the stages ``indices``, and the final tokens unless ``intermediates_only``.
 
@@ -271,6 +272,7 @@ class LocalVMamba(ScanBackbone):
             output_fmt: "NCHW" or "NHWC".
             output_dict: a dict with "image_intermediates" and, unless ``intermediates_only``, "image_features".
             return_prefix_tokens, attn_mask: timm's; this model has neither such tokens nor attention.
+            gates: one per layer, replace softmax(alpha) in a supernet.
 
         Raises:
             InputError: an unknown format or index, prefix tokens or a mask.
@@ -282,7 +284,8 @@ class LocalVMamba(ScanBackbone):
             raise InputError(f"output_fmt {output_fmt!r} is unknown: use 'NCHW' or 'NHWC'")
         take = level_indices(indices, len(self.feature_info))
         maps: dict[int, Tensor] = {}
-        stages = self._stages(self.embed(x))
+        layer_gates = check_layer_gates(gates, sum(self.depths), self.weighted)
+        stages = self._stages(self.embed(x), layer_gates)
         for index, x in enumerate(stages):
             if index in take:
                 final = norm and index == len(self.dims) - 1

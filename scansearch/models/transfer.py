@@ -15,6 +15,8 @@ from scansearch.models.local_vim import LocalVim
 from scansearch.models.rope import resize_positions
 
 _HEAD, _CONVOLUTION, _POSITIONS = "head.", "patch_embed.proj.weight", "pos_embed"
+# Of feature maps alone, which a classifier has none of.
+_FEATURES = "feature_norms."
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def transfer(
     head: bool = True,
     image_size: tuple[int, int] | None = None,
 ) -> Transfer:
-    """Fit ``state``, of a model that differs in classes, image size and channels alone, to ``model``.
+    """Fit ``state``, of a model that differs in classes, image size, channels and feature maps alone, to ``model``.
 
     A position embedding is resampled (bicubic) to the model's grid. A first convolution gives its sum over channels
     to grey images, as for a grey image repeated, and else its channels in turn, scaled to keep the sum: timm's rule.
@@ -60,6 +62,7 @@ def transfer(
         if name.startswith(_HEAD)
     ):
         taken = {name: value for name, value in taken.items() if not name.startswith(_HEAD)}
+    taken = {name: value for name, value in taken.items() if name in own or not name.startswith(_FEATURES)}
     changed = []
     table, positions = taken.get(_POSITIONS), own.get(_POSITIONS)
     if isinstance(model, LocalVim) and table is not None and positions is not None and table.ndim == 3:
@@ -83,7 +86,7 @@ def transfer(
 
 def _check(own: Mapping[str, Tensor], taken: Mapping[str, Tensor]) -> None:
     for name, value in own.items():
-        if name not in taken and not name.startswith(_HEAD):
+        if name not in taken and not name.startswith((_HEAD, _FEATURES)):
             raise InputError(f"they lack {name}")
         if name in taken and taken[name].shape != value.shape:
             raise InputError(f"{name} is {list(taken[name].shape)}, the model needs {list(value.shape)}")

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scansearch.plots.words import shortened
 
 if TYPE_CHECKING:
-    from scansearch.evaluation.evaluate import Evaluation
+    from scansearch.tasks.protocol import ScoreRecord
 
 
 def epoch_numbers(epochs: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -21,24 +21,31 @@ def epoch_numbers(epochs: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def curves_figure(epochs: Sequence[Mapping[str, Any]], *, best_epoch: int | None = None) -> Figure:
-    """Loss and accuracy over the epochs, of training and validation; ``epochs`` are a run's ``epoch`` records."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
+    """Loss and accuracy over the epochs, of training and validation; ``epochs`` are a run's ``epoch`` records.
+
+    Of a segmentation, also the validation mIoU.
+    """
+    panels = [("loss", "nats"), ("accuracy", "%")]
+    if all("validation_miou" in record for record in epochs) and epochs:
+        panels.append(("miou", "%"))
+    figure = Figure(figsize=(4.5 * len(panels), 3.4), layout="constrained")
     x = epoch_numbers(epochs)
-    for axes, name, unit in ((loss, "loss", "nats"), (accuracy, "accuracy", "%")):
-        axes.plot(x, [record[name] for record in epochs], label="training", color="#4878a8")
+    for axes, (name, unit) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        if name != "miou":
+            axes.plot(x, [record[name] for record in epochs], label="training", color="#4878a8")
         axes.plot(x, [record[f"validation_{name}"] for record in epochs], label="validation", color="#ff5a36")
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#888888", linewidth=0.8, linestyle="--", label="best")
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{name} ({unit})")
+        axes.set_ylabel(f"{'mIoU' if name == 'miou' else name} ({unit})")
         axes.grid(alpha=0.3)
-    accuracy.legend(fontsize=8, frameon=False)
+        if name == "accuracy":
+            axes.legend(fontsize=8, frameon=False)
     return figure
 
 
-def confusion_figure(evaluation: Evaluation) -> Figure:
-    """Heat map of labels x predictions, each row as shares of its label's images."""
+def confusion_figure(evaluation: ScoreRecord) -> Figure:
+    """Heat map of labels x predictions, each row as shares of its label's images, or of its pixels."""
     counts = np.asarray(evaluation.confusion, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     classes = len(counts)
@@ -53,13 +60,17 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
             label.set_parse_math(False)  # a class may be called $5
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
-            text = f"{int(counts[row, column])}"
+            text = (
+                f"{int(counts[row, column])}"
+                if evaluation.counted == "images"
+                else f"{shares[row, column]:.2f}"
+            )
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    title = f"{evaluation.data} {evaluation.split}: {evaluation.top1:.2f} % right"
+    title = f"{evaluation.data} {evaluation.split}: {evaluation.headline}"
     axes.set_title(title, fontsize=10, parse_math=False)
-    figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=f"share of the label's {evaluation.counted}", shrink=0.8)
     return figure
 
 

@@ -2,7 +2,8 @@
 
 Header entries: ``genotype`` (the genotype's YAML), ``arguments`` (JSON: further arguments of the model's class,
 such as num_classes, in_chans and img_size), ``notes`` (JSON: where the weights come from, and ``treatment``, what their
-images are) and ``sha256``, the digest of all that: files of earlier versions have neither treatment nor digest.
+images are), ``head`` (JSON, of a model with a head of its own: ``KeptHead``) and ``sha256``, the digest of all that:
+files of earlier versions have neither treatment nor digest.
 """
 
 from __future__ import annotations
@@ -18,27 +19,35 @@ from typing import TYPE_CHECKING, Any, cast
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_bytes
-from scansearch.files.strict import parse_yaml, validate
+from scansearch.files.strict import parse_json, parse_yaml, validate
 from scansearch.records.genotype import Genotype
+from scansearch.records.heads import KeptHead
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scansearch.models.backbone import ScanBackbone
+    from scansearch.models.segmentation import SegmentationModel
 
 _DIGEST = "sha256"
-_ENTRIES = frozenset(["format", "genotype", "arguments", "notes", _DIGEST])
+_ENTRIES = frozenset(["format", "genotype", "arguments", "notes", "head", _DIGEST])
 
 
 @dataclass(frozen=True)
 class Weights:
     """A weight file's content; ``model`` is in evaluation mode, on the CPU."""
 
-    model: ScanBackbone
+    model: ScanBackbone | SegmentationModel
     genotype: Genotype
     arguments: dict[str, Any]
     notes: dict[str, Any]
     treatment: Treatment | None = None
+    head: KeptHead | None = None
+
+    @property
+    def task(self) -> str:
+        """What the model was trained for."""
+        return "classify" if self.head is None else self.head.task
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class WeightHeader:
     arguments: dict[str, Any]
     notes: dict[str, Any]
     treatment: Treatment | None = None
+    head: KeptHead | None = None
 
 
 def save_weights(
@@ -58,8 +68,9 @@ def save_weights(
     arguments: Mapping[str, Any],
     notes: Mapping[str, Any],
     treatment: Treatment | None = None,
+    head: KeptHead | None = None,
 ) -> None:
-    """Write the weights of ``model``, which is ``genotype.build(**arguments)``, atomically."""
+    """Write the weights of ``model``, which is ``genotype.build(**arguments)`` and ``head`` on it, atomically."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -70,6 +81,8 @@ def save_weights(
         "arguments": json.dumps(dict(arguments)),
         "notes": json.dumps(dict(notes) | described),
     }
+    if head is not None:
+        header["head"] = head.model_dump_json()
     write_bytes(path, save(tensors, metadata=header | {_DIGEST: _digest(header, tensors)}))
 
 
@@ -88,12 +101,19 @@ def load_weights(path: str | Path) -> Weights:
     try:
         # On the meta device a false header costs no memory: only tensors of the file become weights.
         with torch.device("meta"):
-            model = cast("ScanBackbone", genotype.build(**arguments))
+            backbone = cast("ScanBackbone", genotype.build(**arguments))
+            model = backbone if header.head is None else _with_head(backbone, header.head)
         model.load_state_dict(tensors, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"{path}: the weights do not fit the genotype: {' '.join(lines[:3])}") from None
-    return Weights(model.eval(), genotype, arguments, header.notes, header.treatment)
+    return Weights(model.eval(), genotype, arguments, header.notes, header.treatment, header.head)
+
+
+def _with_head(backbone: ScanBackbone, head: KeptHead) -> SegmentationModel:
+    from scansearch.models.segmentation import SegmentationModel, make_decoder
+
+    return SegmentationModel(backbone, make_decoder(backbone, head.classes, **head.options.arguments()))
 
 
 def read_header(path: str | Path) -> WeightHeader:
@@ -132,7 +152,11 @@ def _header(path: Path, entries: Mapping[str, str]) -> WeightHeader:
         _mapping(entries.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
     )
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
-    return WeightHeader(genotype, tuples, *_treatment(notes, tuples, genotype, f"{path}: notes"))
+    rest, treatment = _treatment(notes, tuples, genotype, f"{path}: notes")
+    head = None
+    if "head" in entries:
+        head = parse_json(entries["head"], KeptHead, source=f"{path}: head in the header")
+    return WeightHeader(genotype, tuples, rest, treatment, head)
 
 
 def _treatment(

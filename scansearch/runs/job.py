@@ -30,12 +30,23 @@ from scansearch.text import duration, printable
 _SAMPLES = 16
 
 if TYPE_CHECKING:
+    import numpy as np
     from accelerate import Accelerator
-    from torch import nn
+    from torch import Tensor, nn
 
     from scansearch.data import ImageData
     from scansearch.searching.config import SearchConfig
     from scansearch.training.config import TrainConfig
+
+
+def shown_images(images: Tensor, data: ImageData) -> list[np.ndarray]:
+    """``images`` [n, channels, height, width] of ``data`` as pictures [height, width, channels] in 0..1."""
+    treatment = data.treatment
+    mean, std = (
+        torch.tensor(values or (default,))[:, None, None]
+        for values, default in ((treatment.mean, 0.0), (treatment.std, 1.0))
+    )
+    return list((images * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy())
 
 
 class RunTask(engine.Task, Protocol):
@@ -98,18 +109,17 @@ class RunJob:
 
     def _draw_samples(self, folder: Path) -> None:
         """The first training images, as the model will see them: what augmentation does is seen at once."""
+        from scansearch.plots.masks import masks_figure
         from scansearch.plots.training import samples_figure
 
-        split, treatment = self.data.train, self.data.treatment
-        seed = self._task.config.seed
-        batch = next(training_batches(split, min(_SAMPLES, split.count), seed=seed, epoch=0))
-        mean, std = (
-            torch.tensor(values or (default,))[:, None, None]
-            for values, default in ((treatment.mean, 0.0), (treatment.std, 1.0))
-        )
-        images = (batch[0] * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-        names = [printable(self.data.classes[int(label)]) for label in batch[1]]
-        write_figure(folder / "plots" / "samples.png", samples_figure(list(images), names))
+        split, seed = self.data.train, self._task.config.seed
+        batch, labels = next(training_batches(split, min(_SAMPLES, split.count), seed=seed, epoch=0))
+        images = shown_images(batch, self.data)
+        if labels.ndim > 1:
+            figure = masks_figure(images, {"mask": labels.numpy()}, self.data.classes)
+        else:
+            figure = samples_figure(images, [printable(self.data.classes[int(label)]) for label in labels])
+        write_figure(folder / "plots" / "samples.png", figure)
 
     def reopen(self, run: Run) -> None:
         """Go on in the folder of ``run``.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
-from scansearch.evaluation.evaluate import Evaluation
 from scansearch.records.genotype import Genotype
 from scansearch.runs.folder import Run
+from scansearch.tasks import find_task
+from scansearch.tasks.protocol import ScoreRecord
 from scansearch.text import human
 from scansearch.training.config import TrainConfig
 
@@ -17,7 +19,7 @@ class TrainResult:
     """What a training gives.
 
     Attributes:
-        validation, test: the best weights' scores; test is touched here only.
+        validation, test: the best weights' scores, as the task has them; test is touched here only.
         best_epoch: counted from 1.
         figures: parameters, FLOPs an image, seconds of training.
         initial: what the weights gave that it started from, one line each; empty for fresh ones.
@@ -27,8 +29,8 @@ class TrainResult:
     config: TrainConfig
     genotype: Genotype
     best_epoch: int
-    validation: Evaluation
-    test: Evaluation
+    validation: Any
+    test: Any
     figures: dict[str, float]
     baseline: tuple[str, float] | None
     initial: tuple[str, ...] = ()
@@ -36,10 +38,12 @@ class TrainResult:
 
 def training_lines(result: TrainResult) -> list[str]:
     """The figures that matter, one line each."""
-    test, validation = result.test, result.validation
+    test: ScoreRecord = result.test
+    validation: ScoreRecord = result.validation
+    title = find_task(result.config.task).score_title
     lines = [
-        f"test accuracy {test.top1:.2f} % of {test.images} images (top 5: {test.top5:.2f} %, loss {test.loss:.4f})",
-        f"validation accuracy {validation.top1:.2f} % of {validation.images} images, best after epoch "
+        f"test {test.describe()}",
+        f"validation {title} {validation.score:.2f} % of {validation.images} images, best after epoch "
         f"{result.best_epoch} of {result.config.epochs}",
         f"genotype {result.genotype.hash}: {human(result.figures['params'])} parameters, "
         f"{human(result.figures['flops'])} FLOPs an image",
@@ -56,6 +60,8 @@ def training_lines(result: TrainResult) -> list[str]:
 def next_commands(result: TrainResult) -> list[str]:
     """What a user would type next."""
     folder = shlex.quote(str(result.run.folder))
+    if result.config.task != "classify":
+        return [f"scansearch evaluate {folder}"]
     return [
         f"scansearch evaluate {folder}",
         f"scansearch export {folder} --format standalone --out model.py",
@@ -76,7 +82,7 @@ def training_markdown(result: TrainResult) -> str:
         "| ---: | --- |",
         *(f"| {layer} | {' '.join(names)} |" for layer, names in enumerate(result.genotype.layers)),
         "",
-        "| class | test accuracy (%) |",
+        f"| class | test {find_task(config.task).class_title} (%) |",
         "| --- | ---: |",
     ]
     for name, accuracy in result.test.per_class.items():
@@ -90,6 +96,7 @@ def training_markdown(result: TrainResult) -> str:
         "",
         "![confusion](plots/confusion.png)",
         "",
+        *(["![predictions](plots/predictions.png)", ""] if config.task == "segment" else []),
         "Next:",
         "",
         *(f"    {command}" for command in next_commands(result)),

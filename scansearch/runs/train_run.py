@@ -2,7 +2,7 @@
 
 config.yaml        what was asked            best.safetensors   weights with the best validation score
 genotype.yaml      the directions            result.json        the scores of those weights
-metrics.jsonl      one line per step         plots/             the curves, the confusion matrix
+metrics.jsonl      one line per step         plots/             curves, confusion matrix, predicted masks
 checkpoints/       the last two              summary.md         the result in words
 weights.json       what the weights gave that it started from, where it did
 """
@@ -17,21 +17,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 from scansearch import engine
 from scansearch._version import __version__
-from scansearch.costing.flops import FULL, full_flops
+from scansearch.costing.decoders import network_flops
+from scansearch.costing.flops import FULL
 from scansearch.costing.memory import describe
+from scansearch.data import evaluation_batches
 from scansearch.data.balance import class_counts, unequal_classes
 from scansearch.data.specifications import absolute
-from scansearch.evaluation.evaluate import Evaluation, evaluate_model
 from scansearch.files.atomic import write_figure, write_text
 from scansearch.files.strict import load_json, load_yaml
 from scansearch.records.genotype import Genotype
+from scansearch.records.heads import KeptHead
 from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import Run, default_folder
-from scansearch.runs.job import RunJob
+from scansearch.runs.job import RunJob, shown_images
 from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
+from scansearch.tasks.protocol import ScoreRecord
 from scansearch.training.assembly import assemble_training
 from scansearch.training.config import TrainConfig, train_config
 from scansearch.training.initial import StartReport, weight_file
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from scansearch.data import ImageData
 
 INITIAL = "weights.json"
+_PREDICTED = 8  # images in the picture of predictions
 
 
 def train(
@@ -188,7 +192,7 @@ class TrainJob(RunJob):
             test=scores["test"],
             figures={
                 "params": self.forecast.parameters,
-                "flops": full_flops(task.model, *self.data.image_size),
+                "flops": network_flops(task.model, *self.data.image_size),
                 "seconds": seconds,
             },
             baseline=self.baseline(),
@@ -212,16 +216,24 @@ class TrainJob(RunJob):
         notes = {
             "data": self.config.data,
             "best_epoch": event.epoch + 1,
-            "validation_accuracy": event.metrics["validation_accuracy"],
+            **{name: value for name, value in event.metrics.items() if name in self._kept_figures},
             "seed": self.config.seed,
             "scansearch": __version__,
         }
+        head = None
+        if self.config.head is not None:
+            head = KeptHead(classes=len(self.data.classes), options=self.config.head)
         save_weights(
-            self.best_file, self.task.scored_model, self.genotype, arguments, notes, self.data.treatment
+            self.best_file, self.task.scored_model, self.genotype, arguments, notes, self.data.treatment, head
         )
 
-    def _evaluate(self, split: Any) -> Evaluation:
-        return evaluate_model(
+    @property
+    def _kept_figures(self) -> tuple[str, ...]:
+        """Of an epoch, those that its weights keep."""
+        return ("validation_accuracy", f"validation_{self.task.kind.score_name}")
+
+    def _evaluate(self, split: Any) -> ScoreRecord:
+        record: ScoreRecord = self.task.kind.evaluate(
             cast(Any, self.task.scored_model.eval()),
             self.data,
             self.accelerator,
@@ -231,6 +243,7 @@ class TrainJob(RunJob):
             model=str(self.best_file),
             genotype=self.genotype.hash,
         )
+        return record
 
     def _write(self, result: TrainResult) -> None:
         from scansearch.plots.training import confusion_figure, curves_figure
@@ -253,6 +266,22 @@ class TrainJob(RunJob):
         curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
         write_figure(folder / "plots" / "training.png", curves)
         write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
+        if self.config.task == "segment":
+            self._draw_predictions(folder)
+
+    def _draw_predictions(self, folder: Path) -> None:
+        """The first validation images with their masks, and what the best weights make of them."""
+        from scansearch.plots.masks import masks_figure
+        from scansearch.tasks.segmentation import predicted_masks
+
+        images, masks = next(evaluation_batches(self.data.validation, _PREDICTED))
+        model = self.task.scored_model.eval()
+        rows = {
+            "truth": masks.numpy(),
+            "prediction": predicted_masks(model, images.to(self.accelerator.device)).numpy(),
+        }
+        figure = masks_figure(shown_images(images, self.data), rows, self.data.classes)
+        write_figure(folder / "plots" / "predictions.png", figure)
 
 
 def _best_epoch(notes: Mapping[str, Any]) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from scansearch import engine
-from scansearch.data import ImageData, load_data
+from scansearch.data import ImageData
 from scansearch.data.arrays import fitting
 from scansearch.data.decoding import CHANNELS
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
+from scansearch.tasks import find_task
 from scansearch.training.config import TrainConfig
 from scansearch.training.initial import read_initial
 from scansearch.training.task import TrainTask
@@ -44,6 +45,10 @@ def with_data(
     """
     spec = config.data or genotype.provenance.data
     if images is not None:
+        if config.task != "classify":
+            raise InputError(
+                f"images that the program holds have no masks: task {config.task} needs a specification"
+            )
         spec = images.spec
         data = fitting(
             images,
@@ -75,4 +80,5 @@ def _load(spec: str, config: TrainConfig, genotype: Genotype) -> ImageData:
         augment = searched.augment if augment is None else augment
         known = len(searched.mean or ())
         channels = known if channels is None and known in CHANNELS else channels
-    return load_data(spec, image_size=size, augment=augment, max_broken=config.max_broken, channels=channels)
+    load = find_task(config.task).load
+    return load(spec, image_size=size, augment=augment, max_broken=config.max_broken, channels=channels)

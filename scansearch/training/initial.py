@@ -38,7 +38,9 @@ _FREE = (
     "drop_path_rate",
     "dt_init",
     "dt_rank",
+    "feature_levels",
 )
+_BACKBONE = "backbone."  # of a model with a head of its own
 
 
 class StartReport(StrictModel):
@@ -160,8 +162,14 @@ def read_initial(name: str | Path) -> InitialWeights:
         return InitialWeights(path, digest, read_checkpoint(path), genotype)
     header = read_header(path)
     classes = header.treatment.classes if header.treatment is not None else ()
-    size = _image_size(header)
-    return InitialWeights(path, digest, read_tensors(path), header.genotype, classes, size, header.arguments)
+    size, tensors = _image_size(header), read_tensors(path)
+    if header.head is not None:  # its backbone alone
+        tensors = {
+            name.removeprefix(_BACKBONE): value
+            for name, value in tensors.items()
+            if name.startswith(_BACKBONE)
+        }
+    return InitialWeights(path, digest, tensors, header.genotype, classes, size, header.arguments)
 
 
 def _image_size(header: WeightHeader) -> tuple[int, int] | None:
@@ -176,10 +184,10 @@ def fit_weights(
     arguments: Mapping[str, Any],
     classes: Sequence[str],
 ) -> Start:
-    """``weights`` as the start of ``model``, which is ``genotype.build(**arguments)`` and tells ``classes`` apart.
+    """``weights`` as the start of the backbone ``model``, which is ``genotype.build(**arguments)``.
 
-    The head is taken where the classes and their order are the same, or where the file does not tell its classes and
-    there are as many.
+    A classifier's head is taken where the classes and their order are the same, or where the file does not tell its
+    classes and there are as many.
 
     Raises:
         InputError: another family, other directions or settings, or tensors that do not fit; names the first
@@ -195,7 +203,7 @@ def fit_weights(
     except InputError as error:
         hint = "" if weights.genotype else " (scansearch convert reads released checkpoints)"
         raise InputError(f"{where}: {error}{hint}") from None
-    return Start(weights, given, _report(weights, given, len(classes)))
+    return Start(weights, given, _report(weights, given, model, len(classes)))
 
 
 def _first_difference(weights: InitialWeights, ours: Genotype, arguments: Mapping[str, Any]) -> str | None:
@@ -229,7 +237,7 @@ def _settings(genotype: Genotype, arguments: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _report(weights: InitialWeights, given: Transfer, classes: int) -> tuple[str, ...]:
+def _report(weights: InitialWeights, given: Transfer, model: ScanBackbone, classes: int) -> tuple[str, ...]:
     total = len(given.tensors) + len(given.fresh)
     lines = [f"{len(given.tensors)} of {total} tensors loaded from {weights.path}", *given.changed]
     if weights.genotype is None:
@@ -238,4 +246,6 @@ def _report(weights: InitialWeights, given: Transfer, classes: int) -> tuple[str
         before = weights.tensors.get("head.weight")
         earlier = "none in the file" if before is None else f"{len(before)} classes before"
         lines.append(f"fresh head for {classes} classes ({earlier})")
+    if model.num_classes == 0:
+        lines.append(f"the backbone starts from there; the decoder for {classes} classes is fresh")
     return tuple(lines)

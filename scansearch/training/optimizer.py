@@ -16,9 +16,12 @@ from scansearch.training.config import OptimizerOptions
 
 if TYPE_CHECKING:
     from scansearch.models.backbone import ScanBackbone
+    from scansearch.models.segmentation import SegmentationModel
 
 
-def make_optimizer(model: ScanBackbone, options: OptimizerOptions) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: ScanBackbone | SegmentationModel, options: OptimizerOptions
+) -> torch.optim.Optimizer:
     """The optimizer over parameter groups that differ in weight decay and, with ``layer_decay``, learning rate.
 
     Raises:
@@ -50,7 +53,9 @@ def make_optimizer(model: ScanBackbone, options: OptimizerOptions) -> torch.opti
     return optimizer
 
 
-def parameter_groups(model: ScanBackbone, options: OptimizerOptions) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: ScanBackbone | SegmentationModel, options: OptimizerOptions
+) -> list[dict[str, Any]]:
     """Groups with ``weight_decay`` and ``lr_scale``; the head's scale is 1, each layer below has one factor more."""
     decays = decayed(model, options.decay)
     depths: dict[str, int] = dict.fromkeys(decays, 0)

@@ -19,6 +19,8 @@ from scansearch.engine.micro_batches import MicroBatch, add_gradients, check_bat
 from scansearch.errors import InputError
 from scansearch.models.transfer import load_transfer
 from scansearch.seeding import Stream, seed_everything
+from scansearch.tasks import find_task
+from scansearch.tasks.protocol import in_float32
 from scansearch.training.config import TrainConfig
 from scansearch.training.initial import InitialWeights, fit_weights
 from scansearch.training.loss import WeightedCrossEntropy
@@ -28,18 +30,21 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scansearch.models.backbone import ScanBackbone
+    from scansearch.models.segmentation import SegmentationModel
     from scansearch.records.genotype import Genotype
 
 
-def model_arguments(config: TrainConfig, data: ImageData) -> dict[str, Any]:
-    """What a training adds to the genotype's own arguments of the model's class."""
+def model_arguments(config: TrainConfig, genotype: Genotype, data: ImageData) -> dict[str, Any]:
+    """What a training adds to the genotype's own arguments of the backbone's class."""
     arguments: dict[str, Any] = dict(config.model_options)
     if config.drop_path is not None:
         arguments["drop_path_rate"] = config.drop_path
-    size = {"num_classes": len(data.classes), "in_chans": data.channels, "img_size": data.image_size}
+    task = find_task(config.task)
+    size = task.arguments(genotype.family, genotype.model | arguments, len(data.classes))
+    size |= {"in_chans": data.channels, "img_size": data.image_size}
     clash = sorted(set(size) & set(arguments))
     if clash:
-        raise InputError(f"model_options.{clash[0]}: the data and image_size fix it")
+        raise InputError(f"model_options.{clash[0]}: the task, the data and image_size fix it")
     return arguments | size
 
 
@@ -47,10 +52,12 @@ class TrainTask:
     """Trains one model; see :class:`scansearch.engine.Task` for the protocol.
 
     Attributes:
+        kind: what is learned, see :class:`scansearch.tasks.protocol.VisionTask`.
+        backbone: with the genotype's directions; a classifier is nothing else.
         model: what learns.
         start: the weights that it starts from; None for fresh ones, and where a checkpoint replaces them.
         ema: the moving average of its weights, or None.
-        best: epoch, accuracy (percent) and loss of the best validation so far.
+        best: epoch, accuracy (percent), loss and what else the task scores, of the best validation so far.
         improved: whether the last epoch was the best.
     """
 
@@ -76,13 +83,18 @@ class TrainTask:
             raise InputError(f"mix needs an even number of images at once, not {config.batch_size // shares}")
         self.epochs = config.epochs
         self.steps_per_epoch = data.train.count // config.batch_size
-        self.arguments = model_arguments(config, data)
+        self.kind = find_task(config.task)
+        self.arguments = model_arguments(config, genotype, data)
         seed_everything(Stream.WEIGHTS, config.seed)
-        self.model = cast("ScanBackbone", genotype.build(**self.arguments))
+        self.backbone = cast("ScanBackbone", genotype.build(**self.arguments))
+        decoder = self.kind.decoder(self.backbone, len(data.classes), config.head)
+        self.model = cast("ScanBackbone | SegmentationModel", self.kind.whole(self.backbone, decoder))
+        if config.head is not None and config.head.norm == "batch" and config.batch_size < 2 * shares:
+            raise InputError("head.norm batch needs two images or more at once on every process: use group")
         self.start = None
         if weights is not None:
-            self.start = fit_weights(weights, self.model, genotype, self.arguments, data.classes)
-            load_transfer(self.model, self.start.given)
+            self.start = fit_weights(weights, self.backbone, genotype, self.arguments, data.classes)
+            load_transfer(self.backbone, self.start.given)
         self.model.to(accelerator.device)
         self.layout = torch.channels_last if config.channels_last else torch.preserve_format
         self.model.to(memory_format=self.layout)
@@ -112,7 +124,7 @@ class TrainTask:
         if config.balance == "weights":
             weights = class_weights(counts)
             return WeightedCrossEntropy(weights, config.label_smoothing).to(self.accelerator.device)
-        return nn.CrossEntropyLoss(label_smoothing=0.0 if mixes else config.label_smoothing)
+        return self.kind.criterion(0.0 if mixes else config.label_smoothing, config.head)
 
     def _make_mix(self, classes: int) -> Mixup:
         mix = self.config.mix
@@ -196,21 +208,22 @@ class TrainTask:
             x, targets = self.mix(x, labels)
             labels = targets.argmax(1)
         with self.accelerator.autocast():
-            logits = self.network(x.contiguous(memory_format=self.layout) if self.config.channels_last else x)
-        loss = self.criterion(logits.float(), targets)
+            outputs = self.network(
+                x.contiguous(memory_format=self.layout) if self.config.channels_last else x
+            )
+        loss = self.criterion(in_float32(outputs), targets)
         (loss * part.share).backward()
-        correct = (logits.detach().argmax(1) == labels).float().mean()
-        return torch.stack([loss.detach(), correct])
+        return torch.stack([loss.detach(), self.kind.accuracy(outputs, labels)])
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         validation = self.score(self.data.validation)
-        score = (validation["accuracy"], -validation["loss"])
-        self.improved = not self.best or score > (self.best["accuracy"], -self.best["loss"])
+        name = self.kind.score_name
+        score = (validation[name], -validation["loss"])
+        self.improved = not self.best or score > (self.best[name], -self.best["loss"])
         if self.improved:
             self.best = {"epoch": epoch, **validation}
         return {
-            "validation_loss": validation["loss"],
-            "validation_accuracy": validation["accuracy"],
+            **{f"validation_{figure}": value for figure, value in validation.items()},
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
             "best": self.improved,
         }
@@ -250,9 +263,9 @@ class TrainTask:
         return self.ema.module if self.ema is not None else self.model
 
     def score(self, split: Split) -> engine.Metrics:
-        """Loss and accuracy of :attr:`scored_model` on ``split``."""
+        """Loss, accuracy and what else the task scores, of :attr:`scored_model` on ``split``."""
         model = self.scored_model.eval()
-        return engine.score(
+        return self.kind.score(
             model,
             split,
             len(self.data.classes),

@@ -26,6 +26,7 @@ LAYERS = [
     ["evaluation"],
     ["exporting", "searching", "training", "derivation"],
     ["costing"],
+    ["tasks"],
     ["engine"],
     ["records"],
     ["models", "data"],

@@ -1,0 +1,25 @@
+"""What is learned from images: a class for each picture, or one for each pixel; one protocol, one file a task."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from scansearch.errors import InputError
+from scansearch.tasks.protocol import VisionTask
+
+TASKS = {  # name -> module that holds its TASK
+    "classify": "scansearch.tasks.classification",
+    "segment": "scansearch.tasks.segmentation",
+}
+
+
+def find_task(name: str) -> VisionTask:
+    """The task called ``name``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in TASKS:
+        raise InputError(f"unknown task {name!r} (allowed: {', '.join(TASKS)})")
+    return cast(VisionTask, import_module(TASKS[name]).TASK)
