@@ -102,6 +102,10 @@ def rank_run(
         )
     expect_search(folder, command="rank")
     task = open_search(folder).task
+    if task.config.task != "classify":
+        raise InputError(
+            f"rank trains classifiers briefly: the search in {str(folder)!r} is of {task.config.task}"
+        )
     space = task.space
     config, size = task.config, task.config.k if k is None else k
     recipe = BriefRecipe(

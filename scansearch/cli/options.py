@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scansearch.data.specifications import PRESETS, SPECIFICATIONS
+from scansearch.data.specifications import MASKED, PRESETS, SPECIFICATIONS
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -28,6 +28,13 @@ def data_option(default: str = "") -> Any:
 
 def settings_option(example: str) -> Any:
     return option("--set", help=f"Any field of the configuration, for example {example}; repeatable")
+
+
+def task_option(default: str = "") -> Any:
+    masked = one_of(MASKED.values())
+    return option(
+        "--task", help=f"classify pictures, or segment them: --data is then {masked}", default=default
+    )
 
 
 def k_option(default: str = "") -> Any:

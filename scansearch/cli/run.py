@@ -26,6 +26,7 @@ from scansearch.cli.options import (
     option,
     refuse_beside_resume,
     settings_option,
+    task_option,
 )
 from scansearch.searching.strategies import STRATEGIES
 
@@ -39,6 +40,7 @@ Variant = Annotated[str | None, option(help="Size of the models", default="the s
 Data = Annotated[str, data_option()]
 ImageSize = Annotated[str | None, image_size_option("that of the variant")]
 StrategyName = Annotated[str, option("--strategy", help=one_of(STRATEGIES))]
+Task = Annotated[str, task_option()]
 Verify = Annotated[
     int,
     option(
@@ -51,6 +53,7 @@ Settings = Annotated[list[str] | None, settings_option("alphas.lr=0.01")]
 def run(
     context: typer.Context,
     space: Space = "vim8",
+    task: Task = "classify",
     k: Directions = 4,
     variant: Variant = None,
     data: Data = "digits",
@@ -88,6 +91,7 @@ def run(
         else:
             options: dict[str, Any] = {
                 "space": space,
+                "task": task,
                 "k": k,
                 "variant": variant,
                 "data": data,
@@ -124,7 +128,8 @@ def print_result(result: RunResult) -> None:
     print_table(("layer", "directions", "preference"), rows, left=3)
     lines = [
         "",
-        f"supernet: {result.test_accuracy:.2f} % test accuracy, {result.validation_accuracy:.2f} % on validation",
+        f"supernet: {result.test_accuracy:.2f} % test {result.score_title}, {result.validation_accuracy:.2f} % on "
+        "validation",
     ]
     if result.baseline is not None:
         name, accuracy = result.baseline

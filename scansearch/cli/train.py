@@ -24,6 +24,7 @@ from scansearch.cli.options import (
     option,
     refuse_beside_resume,
     settings_option,
+    task_option,
 )
 
 if TYPE_CHECKING:
@@ -41,14 +42,7 @@ Weights = Annotated[
     str | None,
     option("--weights", help="Start from this weight file or training's run", default="fresh weights"),
 ]
-Task = Annotated[
-    str | None,
-    option(
-        "--task",
-        help="classify pictures, or segment them: --data is then shapes:HxW:count, masks:PATH or ade:PATH",
-        default="classify",
-    ),
-]
+Task = Annotated[str | None, task_option("classify")]
 Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
 
 

@@ -8,9 +8,60 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scansearch.costing.flops import full_flops
+from scansearch.costing.flops import full_flops, space_costs
 from scansearch.models.backbone import ScanBackbone
+from scansearch.models.build import build_model
 from scansearch.models.segmentation import SegmentationDecoder, SegmentationModel, map_shapes
+from scansearch.records.costs import Costs
+from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.records.space import SearchSpace
+from scansearch.tasks import find_task
+
+
+def task_costs(
+    space: SearchSpace,
+    variant: str | None,
+    *,
+    task: TaskName,
+    head: SegmentationHead | None,
+    image_size: tuple[int, int],
+    classes: int,
+    in_chans: int,
+) -> Costs:
+    """Costs of the derived models of ``space`` with the head of ``task``, which every choice pays alike.
+
+    FLOPs are those of evaluation; parameters include the auxiliary head's, which training alone uses.
+    """
+    kind = find_task(task)
+    arguments = space.model_arguments(variant, "derived")
+    more = kind.arguments(space.family, arguments, classes)
+    if task == "classify":
+        return space_costs(space, variant, image_size=image_size, in_chans=in_chans, **more)
+    arguments |= more | {"in_chans": in_chans, "img_size": image_size}
+    with torch.device("meta"):
+        backbone = build_model(space.family, space.layer_candidates(variant), **arguments)
+        decoder = kind.decoder(backbone, classes, head)
+    assert decoder is not None
+    height, width = whole_patches(backbone, *image_size)
+    # The position embedding is that of the images, and what is computed that of whole patches.
+    own, padded = (
+        space_costs(space, variant, image_size=size, in_chans=in_chans, **more)
+        for size in (image_size, (height, width))
+    )
+    flops = padded.flops.fixed + decoder_flops(backbone, decoder, height, width)
+    params = own.params.fixed + sum(parameter.numel() for parameter in decoder.parameters())
+    return own.model_copy(
+        update={
+            "flops": padded.flops.model_copy(update={"fixed": float(flops)}),
+            "params": own.params.model_copy(update={"fixed": float(params)}),
+        }
+    )
+
+
+def whole_patches(backbone: ScanBackbone, height: int, width: int) -> tuple[int, int]:
+    """``height`` and ``width`` as a decoder's model pads them."""
+    patch = backbone.patch_size
+    return height + -height % patch, width + -width % patch
 
 
 def network_flops(model: nn.Module, height: int, width: int) -> int:
@@ -23,7 +74,7 @@ def network_flops(model: nn.Module, height: int, width: int) -> int:
 
 def segmentation_flops(backbone: ScanBackbone, decoder: SegmentationDecoder, height: int, width: int) -> int:
     """FLOPs of one image, sides padded to whole patches as the model pads them."""
-    height, width = (side + -side % backbone.patch_size for side in (height, width))
+    height, width = whole_patches(backbone, height, width)
     return full_flops(backbone, height, width) + decoder_flops(backbone, decoder, height, width)
 
 

@@ -12,6 +12,7 @@ direction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -159,16 +160,19 @@ def space_costs(
     image_size: int | tuple[int, int] | None = None,
     num_classes: int = 1000,
     in_chans: int = 3,
+    **overrides: Any,
 ) -> Costs:
     """Costs of the derived models of ``space``, without latency; no weights are made.
 
     Args:
         image_size: side, or (height, width), in pixels; default: the variant's.
+        overrides: further arguments of the family's class.
     """
     from scansearch.models.build import build_model
 
     name = variant or space.default_variant
     arguments = space.model_arguments(name, "derived") | {"num_classes": num_classes, "in_chans": in_chans}
+    arguments |= overrides
     if image_size is not None:
         arguments["img_size"] = image_size
     with torch.device("meta"):

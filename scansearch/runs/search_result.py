@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scansearch.records.genotype import Genotype
+from scansearch.records.heads import TaskName
 from scansearch.records.preferences import Preferences
 from scansearch.runs.folder import Run
 from scansearch.runs.verification import Verified, verified_best
 from scansearch.searching.diagnostics import Diagnosis
+from scansearch.tasks import find_task
 from scansearch.text import human
 
 if TYPE_CHECKING:
@@ -34,8 +36,9 @@ class SearchResult:
 class RunResult:
     """What ``scansearch run`` gives.
 
-    Accuracies are in percent; ``costs`` are the genotype's totals by measure; ``merged`` tells which candidates were
-    searched as one because they are the same scan; ``verified`` are the brief trainings after the search.
+    Accuracies are in percent, and of task ``segment`` they are mIoUs; ``costs`` are the genotype's totals by measure;
+    ``merged`` tells which candidates were searched as one because they are the same scan; ``verified`` are the brief
+    trainings after the search.
     """
 
     run: Run
@@ -48,6 +51,12 @@ class RunResult:
     diagnosis: Diagnosis
     merged: tuple[str, ...] = ()
     verified: tuple[Verified, ...] = ()
+    task: TaskName = "classify"
+
+    @property
+    def score_title(self) -> str:
+        """The name of the accuracies."""
+        return find_task(self.task).score_title
 
 
 def genotype_line(result: RunResult) -> str:
@@ -61,7 +70,7 @@ def next_commands(result: RunResult) -> list[str]:
     folder = shlex.quote(str(result.run.folder))
     fewer = result.genotype.directions_per_layer[0] - 1
     return [
-        f"scansearch train {folder}",
+        f"scansearch train {folder}" + ("" if result.task == "classify" else f" --task {result.task}"),
         *([f"scansearch derive {folder} --k {fewer}"] if fewer else []),
         f"scansearch costs {folder}",
     ]
@@ -74,8 +83,8 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
     lines = [
         f"# {preferences.space}/{preferences.variant}, strategy {config.strategy}, seed {config.seed}",
         "",
-        f"Supernet on `{config.data}` after {epochs} epochs: test accuracy {result.test_accuracy:.2f} %, "
-        f"validation accuracy {result.validation_accuracy:.2f} %.",
+        f"Supernet on `{config.data}` after {epochs} epochs: test {result.score_title} {result.test_accuracy:.2f} %, "
+        f"validation {result.score_title} {result.validation_accuracy:.2f} %.",
     ]
     if result.baseline is not None:
         name, accuracy = result.baseline

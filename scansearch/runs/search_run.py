@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scansearch import engine
+from scansearch.costing.decoders import segmentation_flops
 from scansearch.costing.flops import full_flops
 from scansearch.costing.memory import describe
 from scansearch.data.order_free import order_free_bar
@@ -35,7 +36,7 @@ from scansearch.runs.search_result import RunResult, SearchResult, summary_markd
 from scansearch.runs.signals import interruptible
 from scansearch.runs.verification import FILE as VERIFICATION
 from scansearch.runs.verification import Verified, random_genotype, verified_best, verify
-from scansearch.searching.assembly import assemble_search
+from scansearch.searching.assembly import assemble_search, scanned_size
 from scansearch.searching.config import SearchConfig, search_config
 from scansearch.searching.diagnostics import diagnose, random_walk
 from scansearch.searching.selection import as_preferences, magnitude, select
@@ -169,7 +170,7 @@ class SearchJob(RunJob):
     def search(self) -> SearchResult:
         """Train the supernet to the end and save its preferences."""
         config, task = self.config, self.task
-        flops = human(full_flops(task.supernet.backbone, *self.data.image_size))
+        flops = human(self._supernet_flops())
         heading = f"{config.strategy} search of {config.space} on {config.data}"
         needs = [f"{flops} FLOPs an image", describe(self.forecast)]
         recorder = self.recorder(heading, needs, origin=self._origin())
@@ -181,6 +182,13 @@ class SearchJob(RunJob):
             if selection.evolution is not None:
                 write_text(self.run.folder / "evolution.json", selection.evolution.to_json())
         return SearchResult(task.supernet, preferences, self.run, selection.evolution)
+
+    def _supernet_flops(self) -> int:
+        """Of one image through all branches, with the decoder where there is one."""
+        supernet, size = self.task.supernet, self.data.image_size
+        if supernet.decoder is not None:
+            return segmentation_flops(supernet.backbone, supernet.decoder, *size)
+        return full_flops(supernet.backbone, *size)
 
     def _origin(self) -> tuple[str, ...]:
         return (*(f"space: {line}" for line in self._merged()), *self._verification_forecast())
@@ -201,7 +209,7 @@ class SearchJob(RunJob):
         return [f"{total}, each about {100 * share:.0f} % of its FLOPs"]
 
     def _merged(self) -> tuple[str, ...]:
-        grids = self.space.grids(self.config.variant, self.data.image_size)
+        grids = self.space.grids(self.config.variant, scanned_size(self.config, self.space, self.data))
         return tuple(describe_merged(self.space.merged, grids))
 
     def _save_gates(self, event: engine.EpochDone) -> None:
@@ -227,6 +235,7 @@ class SearchJob(RunJob):
             genotype = self._evolved(searched.evolution, searched.preferences)
         else:
             genotype = derive(searched.preferences, k=self.config.k, costs=self.costs, space=self.space)
+        task = self.task.kind
         test = self.task.score_test()
         validation = self.task.score_validation()
         diagnosis = diagnose(
@@ -237,7 +246,7 @@ class SearchJob(RunJob):
             subnetwork=self.task.score_validation(self.task.subnetwork(genotype.layers)),
             learned_epochs=self.config.epochs - self.config.alphas.warmup_epochs,
             mirrors=self.data.augment is not None and self.data.augment.mirrors,
-            order_free=order_free_bar(self.data),
+            order_free=order_free_bar(self.data) if self.config.task == "classify" else None,
             walk=self._walk(),
         )
         for warning in diagnosis.warnings:
@@ -249,13 +258,14 @@ class SearchJob(RunJob):
             run=self.run,
             preferences=searched.preferences,
             genotype=genotype,
-            test_accuracy=test["accuracy"],
-            validation_accuracy=validation["accuracy"],
+            test_accuracy=test[task.score_name],
+            validation_accuracy=validation[task.score_name],
             baseline=self.baseline(),
             costs=self.costs.of(genotype.layers),
             diagnosis=diagnosis,
             merged=self._merged(),
             verified=tuple(verified),
+            task=self.config.task,
         )
         if self.writes:
             self._write_result(result)
@@ -319,13 +329,14 @@ class SearchJob(RunJob):
         from scansearch.plots.search import preferences_figure, trajectories_figure
 
         folder = self.run.folder
+        score = "top1" if self.config.task == "classify" else self.task.kind.score_name
         record = {
             "schema": 1,
             "kind": "search",
             "genotype": result.genotype.hash,
             **result.costs,
-            "validation": {"top1": result.validation_accuracy},
-            "test": {"top1": result.test_accuracy},
+            "validation": {score: result.validation_accuracy},
+            "test": {score: result.test_accuracy},
         }
         write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         write_text(folder / "summary.md", summary_markdown(result, self.config))

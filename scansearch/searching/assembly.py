@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from scansearch import engine
-from scansearch.costing.flops import space_costs
-from scansearch.data import ImageData, load_data
+from scansearch.costing.decoders import task_costs
+from scansearch.data import ImageData
 from scansearch.data.arrays import fitting
 from scansearch.errors import InputError
 from scansearch.records.equal_scans import merge_equal_scans
 from scansearch.records.space import SearchSpace
 from scansearch.searching.config import SearchConfig
 from scansearch.searching.task import SearchTask
+from scansearch.tasks import find_task
+
+
+def scanned_size(config: SearchConfig, space: SearchSpace, data: ImageData) -> tuple[int, int]:
+    """Height and width in pixels of what the backbone sees: a decoder's model pads images to whole patches."""
+    height, width = data.image_size
+    patch = 1 if config.task == "classify" else space.variant(config.variant).backbone.patch_size
+    return height + -height % patch, width + -width % patch
 
 
 def assemble_search(
@@ -38,12 +46,16 @@ def assemble_search(
         "max_broken": config.max_broken,
     }
     if images is not None:
+        if config.task != "classify":
+            raise InputError(
+                f"images that the program holds have no masks: task {config.task} needs a specification"
+            )
         data = fitting(images, image_size=config.image_size, **options)
     else:
         size = config.image_size or space.variant(config.variant).image_size
-        data = load_data(config.data, image_size=size, **options)
+        data = find_task(config.task).load(config.data, image_size=size, **options)
     if merge:
-        space = merge_equal_scans(space, config.variant, data.image_size)
+        space = merge_equal_scans(space, config.variant, scanned_size(config, space, data))
     if config.selection == "evolution" and config.k > (
         smallest := min(map(len, space.layer_candidates(config.variant)))
     ):
@@ -51,11 +63,13 @@ def assemble_search(
             f"k is {config.k}, but a layer of {space.name!r} has {smallest} different scans of images of "
             f"{data.image_size[0]}x{data.image_size[1]} pixels, and selection 'evolution' needs k"
         )
-    costs = space_costs(
+    costs = task_costs(
         space,
         config.variant,
+        task=config.task,
+        head=config.head,
         image_size=data.image_size,
-        num_classes=len(data.classes),
+        classes=len(data.classes),
         in_chans=data.channels,
     )
     config = config.model_copy(update={"augment": data.augment})

@@ -10,6 +10,7 @@ from scansearch.data.augment import AugmentChoice
 from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import StrictModel, validate
+from scansearch.records.heads import SegmentationHead, TaskName
 from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
 
 
@@ -79,6 +80,9 @@ class EvolutionOptions(StrictModel):
 class SearchConfig(StrictModel):
     """What one search does. ``strategy`` names a triple; the three axes may be set one by one.
 
+    ``task`` is ``classify``, or ``segment`` with a ``head`` (:class:`scansearch.records.heads.SegmentationHead`), which
+    costs every genotype the same; ``weights.label_smoothing`` is then 0 where it is not given.
+
     ``k`` is the number of directions per layer, both of the derived genotype and of the gates that are
     active at once in the sampled relaxations. ``image_size`` is a side or (height, width). ``augment`` is an Augment
     or a preset's name (none, light, imagenet); None is ``light``, or the data set's own way. ``channels`` of a picture:
@@ -88,6 +92,8 @@ class SearchConfig(StrictModel):
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
+    task: TaskName = "classify"
+    head: SegmentationHead | None = None
     space: str
     variant: str | None = None
     data: str = "digits"
@@ -125,6 +131,23 @@ class SearchConfig(StrictModel):
             if isinstance(named, Strategy):
                 return {**named.axes(), **data}
         return data
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_task(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("task") == "segment":
+            weights = data.get("weights", {})
+            plain = {"label_smoothing": 0.0, **weights} if isinstance(weights, dict) else weights
+            return {"head": {}, **data, "weights": plain}
+        return data
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> SearchConfig:
+        if (self.head is None) != (self.task == "classify"):
+            raise ValueError("head goes with task segment, and only with it")
+        if self.verify and self.task != "classify":
+            raise ValueError(f"verify trains classifiers briefly: it does not go with task {self.task}")
+        return self
 
     @model_validator(mode="after")
     def _known_names(self) -> SearchConfig:

@@ -14,7 +14,10 @@ from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
 from scansearch.models.merge import LayerGates
 from scansearch.models.mixers import DirectionalSSM
+from scansearch.models.segmentation import SegmentationDecoder, decode
+from scansearch.records.heads import SegmentationHead, TaskName
 from scansearch.records.space import SearchSpace
+from scansearch.tasks import find_task
 
 
 class Supernet(nn.Module):
@@ -23,21 +26,31 @@ class Supernet(nn.Module):
     Attributes:
         candidates: direction names of each layer.
         backbone: the family's model with a weighted merge.
+        decoder: makes the outputs of the backbone's feature maps; None where the backbone classifies itself.
     """
 
-    def __init__(self, backbone: ScanBackbone) -> None:
+    def __init__(self, backbone: ScanBackbone, decoder: SegmentationDecoder | None = None) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.decoder = backbone, decoder
         self.candidates: Layers = tuple(tuple(m.directions) for m in backbone.mixers)
 
     @classmethod
     def of_space(
-        cls, space: SearchSpace, variant: str | None = None, *, num_classes: int, **overrides: Any
+        cls,
+        space: SearchSpace,
+        variant: str | None = None,
+        *,
+        num_classes: int,
+        task: TaskName = "classify",
+        head: SegmentationHead | None = None,
+        **overrides: Any,
     ) -> Supernet:
-        """A supernet of ``space`` with fresh weights; ``overrides`` go to the family's class."""
+        """A supernet of ``space`` for ``task`` with fresh weights; ``overrides`` go to the family's class."""
+        kind = find_task(task)
         arguments = space.model_arguments(variant, "supernet") | overrides
-        candidates = space.layer_candidates(variant)
-        return cls(build_model(space.family, candidates, num_classes=num_classes, weighted=True, **arguments))
+        arguments |= kind.arguments(space.family, arguments, num_classes)
+        backbone = build_model(space.family, space.layer_candidates(variant), weighted=True, **arguments)
+        return cls(backbone, kind.decoder(backbone, num_classes, head))
 
     @property
     def mixers(self) -> list[DirectionalSSM]:
@@ -55,11 +68,15 @@ class Supernet(nn.Module):
         alphas = {id(alpha) for alpha in self.alphas}
         return {name: p for name, p in self.named_parameters() if id(p) not in alphas}
 
-    def forward(self, images: Tensor, gates: Sequence[LayerGates] | None = None) -> Tensor:
-        """Logits [batch, classes] of ``images`` [batch, channels, height, width].
+    def forward(
+        self, images: Tensor, gates: Sequence[LayerGates] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits [batch, classes] of ``images`` [batch, channels, height, width], or what the decoder makes of them.
 
         ``gates`` is one :class:`LayerGates` per layer; None means softmax(alpha) everywhere.
         """
+        if self.decoder is not None:
+            return decode(self.backbone, self.decoder, images, gates)
         return self.backbone(images, gates=gates)
 
     def subnetwork(self, layers: Sequence[Sequence[str]]) -> list[LayerGates]:

@@ -23,6 +23,7 @@ from scansearch.searching.strategies import RELAXATIONS, UPDATES
 from scansearch.searching.supernet import Supernet
 from scansearch.searching.updates import StepTools, Update
 from scansearch.seeding import Stream, seed_everything, torch_generator
+from scansearch.tasks import find_task
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,6 +36,8 @@ def build_supernet(config: SearchConfig, space: SearchSpace, data: ImageData) ->
         space,
         config.variant,
         num_classes=len(data.classes),
+        task=config.task,
+        head=config.head,
         in_chans=data.channels,
         img_size=data.image_size,
         drop_path_rate=config.weights.drop_path,
@@ -45,6 +48,7 @@ class SearchTask:
     """Trains a supernet; see :class:`scansearch.engine.Task` for the protocol.
 
     Attributes:
+        kind: what is learned, see :class:`scansearch.tasks.protocol.VisionTask`.
         supernet: the model, with its alphas.
         chosen: top-k candidate indices of every layer by the current probabilities.
         temperature: of the relaxation in the last step.
@@ -72,6 +76,7 @@ class SearchTask:
         self.steps_per_epoch = data.train.count // config.batch_size
         self.update: Update = UPDATES.load(config.update)
         self.relaxation: Relaxation = RELAXATIONS.load(config.relaxation)()
+        self.kind = find_task(config.task)
         self.supernet = build_supernet(config, space, data).to(accelerator.device)
         groups = weight_decay_groups(
             self.supernet.backbone,
@@ -79,6 +84,9 @@ class SearchTask:
             config.weights.decay,
             exclude=self.supernet.alphas,
         )
+        if self.supernet.decoder is not None:
+            for parameter in self.supernet.decoder.parameters():
+                groups[0 if parameter.ndim > 1 else 1]["params"].append(parameter)
         self.weights = torch.optim.AdamW(groups, lr=config.weights.lr)
         self.alphas = torch.optim.Adam(
             self.supernet.alphas,
@@ -87,7 +95,7 @@ class SearchTask:
             weight_decay=config.alphas.weight_decay,
         )
         self.network = self._distributed(self.supernet)
-        self.criterion = nn.CrossEntropyLoss(label_smoothing=config.weights.label_smoothing)
+        self.criterion = self.kind.criterion(config.weights.label_smoothing, config.head)
         self.penalty = Penalty(
             self.relaxation,
             costs,
@@ -165,6 +173,7 @@ class SearchTask:
             accumulate=config.accumulate,
             clip_norm=config.weights.clip_norm,
             alphas_frozen=epoch < config.alphas.warmup_epochs,
+            accuracy=self.kind.accuracy,
         )
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -179,8 +188,7 @@ class SearchTask:
         patience = self.config.early_stop_epochs
         learning = epoch >= self.config.alphas.warmup_epochs
         return {
-            "validation_loss": validation["loss"],
-            "validation_accuracy": validation["accuracy"],
+            **{f"validation_{figure}": value for figure, value in validation.items()},
             "entropy": float(mean_entropy(probabilities)),
             "temperature": self.temperature,
             "probabilities": engine.jsonable(probabilities),
@@ -213,7 +221,7 @@ class SearchTask:
     # --- scoring ---
 
     def score_validation(self, gates: Sequence[LayerGates] | None = None) -> engine.Metrics:
-        """Loss and accuracy of the supernet on the validation split, with ``gates``.
+        """Loss, accuracy and what else the task scores, of the supernet on the validation split, with ``gates``.
 
         By default with gates such as it is trained with, see :meth:`Relaxation.scored_gates`.
         """
@@ -230,7 +238,7 @@ class SearchTask:
     def _score(self, split: Split, gates: Sequence[LayerGates] | None = None) -> engine.Metrics:
         self.supernet.eval()
         scores = [
-            engine.score(
+            self.kind.score(
                 partial(self.supernet, gates=given),
                 split,
                 len(self.data.classes),

@@ -18,6 +18,7 @@ from scansearch.engine.micro_batches import Batch, MicroBatch, add_gradients
 from scansearch.models.merge import LayerGates
 from scansearch.searching.relaxations import Relaxation, uniform_noise
 from scansearch.searching.supernet import Supernet
+from scansearch.tasks.protocol import in_float32
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,7 +28,10 @@ Gates = list[LayerGates]
 
 @dataclass
 class StepTools:
-    """What an update works with. ``network`` is the supernet, wrapped for several processes where needed."""
+    """What an update works with. ``network`` is the supernet, wrapped for several processes where needed.
+
+    ``criterion`` and ``accuracy`` are the task's, see :class:`scansearch.tasks.protocol.VisionTask`.
+    """
 
     supernet: Supernet
     network: nn.Module
@@ -43,6 +47,7 @@ class StepTools:
     accumulate: int
     clip_norm: float | None
     alphas_frozen: bool
+    accuracy: Callable[[Any, Tensor], Tensor]
 
     @property
     def learns_alphas(self) -> bool:
@@ -65,16 +70,15 @@ class StepTools:
 
         def add(part: MicroBatch) -> Tensor:
             with self.accelerator.autocast():
-                logits = self.network(part.images, gates)
-            loss = self.criterion(logits.float(), part.labels)
+                outputs = self.network(part.images, gates)
+            loss = self.criterion(in_float32(outputs), part.labels)
             objective = loss * part.share * scale
             if part.last and penalise and self.learns_alphas:
                 extra = self.penalty(self.supernet.alphas)
                 objective = objective if extra is None else objective + extra
             # Gates are shared by the micro-batches, so the graph from the alphas to them is kept.
             objective.backward(retain_graph=not part.last)
-            correct = (logits.detach().argmax(1) == part.labels).float().mean()
-            return torch.stack([loss.detach(), correct])
+            return torch.stack([loss.detach(), self.accuracy(outputs, part.labels)])
 
         return add_gradients(batch, self.accumulate, add, network=self.network, accelerator=self.accelerator)
 

@@ -191,7 +191,7 @@ def test_the_options_of_the_other_commands_are_these():
     assert found == {
         "train": {
             "model", "--data", "--image-size", "--channels", "--augment", "--balance", "--weights", "--config",
-            "--epochs", "--batch-size", "--seed", "--out", "--device", "--set", "--resume", "--quiet",
+            "--epochs", "--batch-size", "--seed", "--out", "--device", "--set", "--resume", "--quiet", "--task",
         },
         "evaluate": {
             "subject", "--data", "--split", "--image-size", "--crop", "--batch-size", "--device", "--mixed-precision",

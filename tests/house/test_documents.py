@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/dense.md",
     "docs/images.md",
     "docs/strategies.md",
     "docs/timm.md",

@@ -50,6 +50,8 @@ NOT_RUN = {
     "pip install -e '.[onnx]'": "changes the environment",
     "scansearch train runs/NAME --weights runs/TRAINED --data folder:PATH": "needs pictures: "
     "tests/training/test_initial_weights.py starts from weights",
+    "scansearch train runs/NAME --task segment --data masks:PATH": "needs pictures with masks: "
+    "tests/cli/test_segment_command.py trains on drawn ones",
     "scansearch predict runs/TRAINED IMAGES": "needs pictures: tests/evaluation/test_loading.py",
     "scansearch convert CHECKPOINT --model localvim_tiny --out FILE.safetensors": "needs the released weights: "
     "tests/models/test_checkpoints.py makes files like them",

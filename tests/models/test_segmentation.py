@@ -61,6 +61,12 @@ def test_a_pixel_is_told_by_what_lies_under_it(family: str) -> None:
         change = (network(marked) - network(image)).abs().sum(1)[0]
     near, far = change[32:52, 56:76].mean(), change[:20, :20].mean()
     assert near > 2 * far
+    patch = network.backbone.patch_size
+    padded = torch.zeros(1, 3, 61 + -61 % patch, 83 + -83 % patch)
+    padded[..., :61, :83] = marked
+    with torch.no_grad():
+        whole = network.decoder(feature_maps(network.backbone, padded), padded.shape[2:])
+        assert torch.equal(network(marked), whole[..., :61, :83])
 
 
 def test_images_alone_are_what_they_are_among_others() -> None:

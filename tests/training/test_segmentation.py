@@ -65,10 +65,15 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
         )
 
 
-def test_the_best_weights_are_those_of_the_best_miou() -> None:
+def test_the_best_weights_are_those_of_the_best_miou(monkeypatch) -> None:
     task = segmentation_task(epochs=4)
+    scores = iter([(1.0, 90.0, 30.0), (2.0, 80.0, 40.0), (0.1, 99.0, 35.0), (1.5, 70.0, 40.0)])
+    monkeypatch.setattr(
+        task, "score", lambda split: dict(zip(("loss", "accuracy", "miou"), next(scores), strict=True))
+    )
     epochs = [event.metrics for event in drive(task) if isinstance(event, engine.EpochDone)]
-    assert task.best["miou"] == max(epoch["validation_miou"] for epoch in epochs)
+    assert [epoch["best"] for epoch in epochs] == [True, True, False, True]  # of equal ones, the lower loss
+    assert task.best == {"epoch": 3, "loss": 1.5, "accuracy": 70.0, "miou": 40.0}
     assert {"validation_loss", "validation_accuracy", "validation_miou"} <= set(epochs[0])
 
 
