@@ -208,6 +208,7 @@ def test_the_options_of_the_other_commands_are_these():
             "--data", "--space", "--variant", "--k", "--genotypes", "--trainings", "--steps", "--image-size",
             "--channels", "--augment", "--seed", "--device", "--out", "--set", "--json",
         },
+        "published": {"--task", "--out", "--json"},
         "plot": {"what", "--kind", "--image", "--layer", "--grid", "--out"},
         "evolve": {
             "run", "--k", "--k-min", "--k-max", "--max-flops", "--max-params", "--measure", "--evaluations",

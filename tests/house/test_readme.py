@@ -41,6 +41,7 @@ RUN = {
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
     "scansearch plot runs/NAME": [],
+    "scansearch published --task segment": [],
 }
 NOT_RUN = {
     "make run": "an environment of its own: .ci/run",
