@@ -237,9 +237,7 @@ def test_a_converted_file_is_evaluated_and_trained_from(tmp_path: Path, capsys: 
     assert weights.notes["converted_from"] == "released.pth"
     images = torch.randn(2, 3, 28, 28)
     torch.testing.assert_close(weights.model(images), model.eval()(images))
-    code, _, err = call(
-        capsys, "evaluate", str(ours), "--data", "fake:28x28:10", "--device", "cpu", "--json"
-    )
+    code, _, err = call(capsys, "evaluate", str(ours), "--data", "fake:28x28:10", "--device", "cpu", "--json")
     assert code == 0, err
     code, _, err = call(capsys, "evaluate", str(ours), "--device", "cpu")
     assert code == 2
