@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,7 +49,7 @@ def convert(
         write_bytes(out, save(state, metadata={"format": "pt", "model": model, "layout": "released"}))
     else:
         genotype = published_genotype(model)
-        arguments = {"num_classes": classes_of(state), "img_size": img_size}
+        arguments: dict[str, Any] = {"num_classes": classes_of(state), "img_size": img_size}
         network = genotype.build(**arguments)
         network.load_state_dict(state)
         save_weights(out, network, genotype, arguments, {"converted_from": checkpoint.name, "model": model})

@@ -68,6 +68,7 @@ def _compilations() -> Iterator[object]:
                     (backend == "aot_eager" and make is vmamba) or (backend == "inductor" and make is vim)
                 )
                 marks = [COMPILER] * (backend == "inductor") + [pytest.mark.long] * (not short)
+                marks += [pytest.mark.smoke] * (backend == "aot_eager" and short)
                 yield pytest.param(make, padding, backend, marks=marks)
 
 
