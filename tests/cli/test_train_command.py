@@ -231,6 +231,7 @@ def test_the_options_of_the_other_commands_are_these():
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_training_runs_under_torchrun(finished, tmp_path):
     """Two processes take one half each of the batches of one, and so learn nearly the same."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -36,7 +36,7 @@ def test_the_order_of_classes_does_not_depend_on_the_hash_seed(tmp_path: Path) -
         "    print(data.classes, [data.test.read(i)[1] for i in range(data.test.count)], data.digest)\n"
     )
     told = set()
-    for seed in ("0", "1", "2"):
+    for seed in ("0", "1"):
         done = subprocess.run(
             [sys.executable, "-c", program],
             capture_output=True,

@@ -28,6 +28,7 @@ from scansearch.exporting.targets import (
 from scansearch.records.genotype import Genotype
 from scansearch.records.weights import load_weights, save_weights
 
+FOLDER, STORE = "folder:/home/somebody/secret/birds", "timm:torch/cifar10@/home/somebody/secret"
 FAMILIES = pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
 
 
@@ -165,9 +166,12 @@ from scansearch.models.registry import create
     assert torch.equal(model(images), expected(images))
 
 
-@pytest.mark.parametrize("format", ["yaml", "safetensors", "hub", "standalone", "timm"])
 @pytest.mark.parametrize(
-    "data", ["folder:/home/somebody/secret/birds", "timm:torch/cifar10@/home/somebody/secret"]
+    ("format", "data"),
+    [
+        *((format, FOLDER) for format in ("yaml", "safetensors", "hub", "standalone", "timm")),
+        *((format, STORE) for format in ("yaml", "safetensors")),
+    ],
 )
 def test_exports_name_no_folder_of_this_machine(
     data: str, format: str, genotypes: dict[str, Path], tmp_path: Path

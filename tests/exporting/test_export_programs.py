@@ -65,8 +65,14 @@ def test_program_tells_nothing_of_the_machine_that_made_it(program: tuple[Path, 
             "local_vim",
             {"norm": "layer", "branch_attention": "channel+spatial", "merge": "mean", "rope": False},
         ),
-        ("local_vim", {"class_token": "middle", "window_padding": "zero"}),
-        ("local_vim", {"branch_attention": "none", "global_pool": "last", "position_embedding": False}),
+        pytest.param(
+            "local_vim", {"class_token": "middle", "window_padding": "zero"}, marks=pytest.mark.long
+        ),
+        pytest.param(
+            "local_vim",
+            {"branch_attention": "none", "global_pool": "last", "position_embedding": False},
+            marks=pytest.mark.long,
+        ),
         ("local_vmamba", {"img_size": 14, "global_pool": "", "drop_path_rate": 0.2}),
     ],
 )

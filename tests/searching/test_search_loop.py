@@ -118,10 +118,7 @@ def test_learning_rates_follow_warm_up_and_cosine():
 
 @pytest.mark.parametrize(
     "strategy",
-    [
-        name if name in ("localmamba", "darts") else pytest.param(name, marks=pytest.mark.long)
-        for name in STRATEGIES
-    ],
+    [name if name == "localmamba" else pytest.param(name, marks=pytest.mark.long) for name in STRATEGIES],
 )
 def test_a_candidate_whose_output_is_noise_is_ranked_last(make_task, strategy):
     """At least 90 % of layers over 5 seeds; the planted candidate changes place with the seed."""
