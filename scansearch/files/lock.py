@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scansearch.errors import InputError
+from scansearch.files.in_place import open_in_place
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def held(path: Path, busy: str) -> Iterator[None]:
         busy: what to say where another process holds it; its number and machine are added.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or it is a link or no regular file.
     """
     try:
         import fcntl
@@ -29,18 +30,16 @@ def held(path: Path, busy: str) -> Iterator[None]:
         yield
         return
     try:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - a folder that cannot be written is told elsewhere
-    except OSError:
+        file = open_in_place(path)
+    except OSError:  # a folder that cannot be written is told elsewhere
         yield
         return
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            raise InputError(f"{busy} ({file.read().strip() or 'unknown process'})") from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+            holder = file.read(200).decode(errors="replace").strip()
+            raise InputError(f"{busy} ({holder or 'unknown process'})") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield

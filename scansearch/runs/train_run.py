@@ -23,7 +23,7 @@ from scansearch.costing.memory import describe
 from scansearch.data import evaluation_batches
 from scansearch.data.balance import class_counts, unequal_classes
 from scansearch.data.specifications import absolute
-from scansearch.files.atomic import write_figure, write_text
+from scansearch.files.atomic import write_text
 from scansearch.files.strict import load_json, load_yaml
 from scansearch.records.genotype import Genotype
 from scansearch.records.heads import KeptHead
@@ -263,14 +263,14 @@ class TrainJob(RunJob):
         write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         write_text(folder / "summary.md", training_markdown(result))
         # Drawn last: whatever a picture meets, the result is kept.
-        curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
-        write_figure(folder / "plots" / "training.png", curves)
-        write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
+        epochs = self.run.metrics("epoch")
+        self.draw("training.png", lambda: curves_figure(epochs, best_epoch=result.best_epoch))
+        self.draw("confusion.png", lambda: confusion_figure(result.test))
         if self.config.task == "segment":
-            self._draw_predictions(folder)
+            self.draw("predictions.png", self._predictions)
 
-    def _draw_predictions(self, folder: Path) -> None:
-        """The first validation images with their masks, and what the best weights make of them."""
+    def _predictions(self) -> Any:
+        """A figure of the first validation images with their masks, and what the best weights make of them."""
         from scansearch.plots.masks import masks_figure
         from scansearch.tasks.segmentation import predicted_masks
 
@@ -280,8 +280,7 @@ class TrainJob(RunJob):
             "truth": masks.numpy(),
             "prediction": predicted_masks(model, images.to(self.accelerator.device)).numpy(),
         }
-        figure = masks_figure(shown_images(images, self.data), rows, self.data.classes)
-        write_figure(folder / "plots" / "predictions.png", figure)
+        return masks_figure(shown_images(images, self.data), rows, self.data.classes)
 
 
 def _best_epoch(notes: Mapping[str, Any]) -> int:
