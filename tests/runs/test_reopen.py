@@ -11,7 +11,7 @@ from scansearch.runs.search_run import run_search
 from scansearch.searching.config import search_config
 
 
-@pytest.fixture(params=["localmamba", "spos", "fair"])
+@pytest.fixture(params=["localmamba", "spos", pytest.param("fair", marks=pytest.mark.long)])
 def cut_off(request, tiny_space_file, tmp_path):
     """A finished run, and the same run as it was before it selected: the preferences, then the folder."""
     config = search_config(
@@ -44,6 +44,7 @@ def test_an_unfinished_run_is_derived_from_by_its_own_selection(cut_off, tmp_pat
     assert sorted(path.name for path in folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize("cut_off", ["localmamba"], indirect=True)
 def test_without_a_checkpoint_there_is_nothing_to_select_from(cut_off):
     _, folder = cut_off
     for path in (folder / "checkpoints").iterdir():
