@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 
 def human(number: float) -> str:
@@ -36,6 +38,27 @@ _OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 def _escaped(sign: str) -> str:
     return sign.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``name`` is probably a misspelling of; None where none is near."""
+    names = list(known)
+    lower = {one.lower(): one for one in reversed(names)}
+    near = difflib.get_close_matches(name[:80].lower(), lower, n=1, cutoff=0.6)
+    return lower[near[0]] if near else None
+
+
+def choices(name: str, known: Iterable[str], more: str = "") -> str:
+    """``(did you mean 'darts'? allowed: darts, gdas)``; ``more`` follows the names, as in ``, or a folder``."""
+    names = list(known)
+    near = nearest(name, names)
+    hint = "" if near is None or near == name else f"did you mean {near!r}? "
+    return f"({hint}allowed: {', '.join(names)}{more})"
+
+
+def span(numbers: Sequence[int]) -> str:
+    """``3``, or ``3 to 5`` for whole numbers in a row."""
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def table_cell(text: str) -> str:

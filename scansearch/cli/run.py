@@ -113,7 +113,8 @@ def run(
 def print_result(result: RunResult) -> None:
     """The table of layers and directions, the figures, and what to type next, on standard output."""
     from scansearch.cli.screen import is_main_process, print_lines, print_table
-    from scansearch.runs.search_result import genotype_line, next_commands, verdict
+    from scansearch.runs.overview import search_next
+    from scansearch.runs.search_result import genotype_line, verdict
 
     if not is_main_process():
         return
@@ -136,6 +137,6 @@ def print_result(result: RunResult) -> None:
         f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",
         "",
         "next:",
-        *(f"  {command}" for command in next_commands(result)),
+        *(f"  {command}" for command in search_next(result.run.folder, result.genotype)),
     ]
     print_lines(lines)

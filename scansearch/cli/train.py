@@ -103,7 +103,8 @@ def train(
 
 def _print(result: TrainResult) -> None:
     from scansearch.cli.screen import print_lines
-    from scansearch.runs.train_result import next_commands, training_lines
+    from scansearch.runs.overview import training_next
+    from scansearch.runs.train_result import training_lines
 
     print_lines(
         [
@@ -111,6 +112,6 @@ def _print(result: TrainResult) -> None:
             f"written to {result.run.folder}: best.safetensors, result.json, summary.md, plots/",
             "",
             "next:",
-            *(f"  {command}" for command in next_commands(result)),
+            *(f"  {command}" for command in training_next(result.run.folder)),
         ]
     )

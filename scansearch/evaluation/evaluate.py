@@ -19,10 +19,13 @@ from scansearch.data.specifications import MOST_WORKERS, absolute
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
+from scansearch.text import printable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
     from scansearch.evaluation.predictors import Predictor
 
 SplitName = Literal["validation", "test"]
@@ -86,6 +89,43 @@ class Evaluation(StrictModel):
             if sum(row) + predicted[index]
         ]
         return statistics.fmean(scores)
+
+    def __repr__(self) -> str:
+        return printable(
+            f"<Evaluation of {self.model} on {self.data} {self.split}: top-1 {self.top1:.2f} %, "
+            f"top-5 {self.top5:.2f} %, loss {self.loss:.4f}, {self.images} images>"
+        )
+
+    def _repr_html_(self) -> str:
+        from scansearch.display.html import fragment, line, table
+
+        rows = [
+            (row["class"], row["images"], "" if row["accuracy"] is None else f"{row['accuracy']:.2f} %")
+            for row in self._class_rows()
+        ]
+        balance = f"balanced accuracy {self.balanced_accuracy:.2f} %, macro F1 {self.macro_f1:.2f} %"
+        return fragment(
+            line(repr(self).strip("<>")), line(balance), table(("class", "images", "accuracy"), rows)
+        )
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        pairs = zip(self.per_class.items(), self.confusion, strict=True)
+        return [
+            {"class": name, "images": sum(row), "right": row[index], "accuracy": accuracy}
+            for index, ((name, accuracy), row) in enumerate(pairs)
+        ]
+
+    def to_frame(self) -> DataFrame:
+        """A pandas table with a row for each class: ``class``, ``images``, ``right``, ``accuracy`` (percent)."""
+        from scansearch.display.frames import table_of
+
+        return table_of(self._class_rows(), ("class", "images", "right", "accuracy"))
+
+    def plot(self) -> Figure:
+        """The confusion matrix, a matplotlib Figure, see :func:`scansearch.plots.confusion_figure`."""
+        from scansearch.display.homes import drawn
+
+        return drawn("confusion", self)
 
     def to_json(self) -> str:
         """With what follows from the confusion matrix, for readers other than this class."""

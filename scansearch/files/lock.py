@@ -10,6 +10,25 @@ from pathlib import Path
 
 from scansearch.errors import InputError
 
+_HELD: set[Path] = set()  # by this process: to close a file that it has locked would release the lock
+
+
+def is_held(path: Path) -> bool:
+    """Whether this process or another holds the lock in the file ``path``; False where that cannot be told."""
+    if path.absolute() in _HELD:
+        return True
+    try:
+        import fcntl
+
+        with open(path, "r+", encoding="utf-8") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+    except (ImportError, OSError):
+        pass
+    return False
+
 
 @contextmanager
 def held(path: Path, busy: str) -> Iterator[None]:
@@ -43,4 +62,8 @@ def held(path: Path, busy: str) -> Iterator[None]:
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        _HELD.add(path.absolute())
+        try:
+            yield
+        finally:
+            _HELD.discard(path.absolute())

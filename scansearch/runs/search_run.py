@@ -131,7 +131,11 @@ class SearchJob(RunJob):
         """A new search in a new folder: ``out``, or one below ``runs/``."""
         config = config.model_copy(update={"data": absolute(config.data)})
         job = cls(assemble_search(config, space, images, merge=True), observe)
-        folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
+        folder = (
+            Path(out)
+            if out is not None
+            else default_folder(space.name, config.strategy, config.seed, config.data)
+        )
         job.create(folder)
         return job
 
@@ -326,6 +330,7 @@ class SearchJob(RunJob):
             **result.costs,
             "validation": {"top1": result.validation_accuracy},
             "test": {"top1": result.test_accuracy},
+            "warnings": list(result.diagnosis.warnings),
         }
         write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         write_text(folder / "summary.md", summary_markdown(result, self.config))

@@ -104,7 +104,7 @@ def test_a_derived_model_is_built_with_fresh_weights(finished):
 # --- bad input: one line, exit code 2, nothing written ---
 
 BAD = {
-    "unknown space": (["--space", "vim9"], "unknown space 'vim9'; did you mean 'vim8'?"),
+    "unknown space": (["--space", "vim9"], "unknown space 'vim9' (did you mean 'vim8'? allowed:"),
     "unknown variant": (["--variant", "huge"], "allowed: micro, tiny, small"),
     "k = 0": (["--k", "0"], "k: input should be greater than or equal to 1, found 0"),
     "k = 9": (["--k", "9"], "allowed: 1 to 8"),

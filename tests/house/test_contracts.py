@@ -28,7 +28,7 @@ LAYERS = [
     ["costing"],
     ["engine"],
     ["records"],
-    ["models", "data"],
+    ["models", "data", "display"],
     ["directions", "files", "seeding", "text"],
     ["errors", "_version"],
 ]
@@ -46,10 +46,10 @@ ONE_ROOM = {  # a library is known in one room
     "yaml": {"files"},
     "scipy": {"derivation"},
     "optuna": {"searching"},
-    "matplotlib": {"plots", "files"},
+    "matplotlib": {"plots", "files", "display"},  # display names the type of what plots return
     "typer": {"cli"},
     "rich": {"cli"},
-    "pandas": {"analysis"},
+    "pandas": {"analysis", "display"},  # analysis reads a table with it, display makes those of values
     "sklearn": {"data"},
     "psutil": {"engine"},
 }

@@ -96,7 +96,7 @@ def test_a_space_is_found_by_path_and_survives_a_round_trip(tmp_path):
 
 def test_unknown_spaces_and_variants_name_what_there_is():
     with pytest.raises(
-        InputError, match=r"unknown space 'vim9'; did you mean 'vim8'\? known: vim16, vim8, .* or a path"
+        InputError, match=r"unknown space 'vim9' \(did you mean 'vim8'\? allowed: vim16, vim8, .* or a path"
     ):
         load_space("vim9")
     with pytest.raises(InputError, match=r"vim8: No such file"):

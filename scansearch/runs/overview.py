@@ -1,0 +1,284 @@
+"""A run folder at a glance: what was asked, what came out, where it stopped, and what to type next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scansearch.errors import InputError
+from scansearch.files.lock import is_held
+from scansearch.files.strict import parse_yaml, read_text
+from scansearch.records.genotype import Genotype
+from scansearch.runs.folder import Run
+from scansearch.runs.probe_run import SETTINGS, holds_probe
+from scansearch.searching.config import search_config
+from scansearch.text import human
+from scansearch.training.config import train_config
+
+Kind = Literal["search", "training", "probe"]
+State = Literal["finished", "running", "unfinished", "damaged"]
+
+_DEEPEST = 6  # levels below a folder in which runs are looked for
+
+
+@dataclass(frozen=True)
+class RunOverview:
+    """One run.
+
+    Attributes:
+        state: ``running`` while a process is at work in the folder, ``damaged`` where ``problem`` says so.
+        space: of a search or a probe; of a training, what is trained.
+        method: the strategy of a search; ``train`` and ``probe`` for the others.
+        epoch, epochs: finished ones, and how many there are; None for a probe.
+        score: test accuracy in percent, of a finished run; of a search, that of its supernet.
+        validation: validation accuracy in percent: of the result, else of the last finished epoch.
+        started: time in UTC, as ISO 8601 has it.
+    """
+
+    folder: str
+    kind: Kind
+    state: State
+    space: str = ""
+    data: str = ""
+    method: str = ""
+    seed: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    score: float | None = None
+    validation: float | None = None
+    genotype: str | None = None
+    started: str | None = None
+    problem: str = ""
+
+    @property
+    def progress(self) -> str:
+        """The state in words, with the epoch where it is not finished."""
+        if self.state in ("finished", "damaged") or self.epoch is None:
+            return self.state
+        return f"{self.state}, epoch {self.epoch} of {self.epochs}"
+
+
+def overview(folder: str | Path) -> RunOverview:
+    """The run in ``folder``; a damaged one is told as such.
+
+    Raises:
+        InputError: the folder is missing or holds no run.
+    """
+    path = Path(folder)
+    if holds_probe(path):
+        return _checked(path, "probe")
+    run = Run.open(path)
+    try:
+        kind: Kind = "training" if "model" in run.config else "search"
+    except InputError as error:
+        return RunOverview(str(path), "search", "damaged", problem=str(error))
+    return _checked(path, kind)
+
+
+def _checked(path: Path, kind: Kind) -> RunOverview:
+    try:
+        return _probe(path) if kind == "probe" else _run(Run(path), kind)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = str(error) if isinstance(error, InputError) else "its files are not as scansearch writes them"
+        return RunOverview(str(path), kind, "damaged", problem=what)
+
+
+def _probe(path: Path) -> RunOverview:
+    settings = parse_yaml(read_text(path / SETTINGS), source=str(path / SETTINGS))
+    asked = settings.get("config", settings)
+    finished = (path / "probe.json").is_file()
+    return RunOverview(
+        folder=str(path),
+        kind="probe",
+        state="finished" if finished else "running" if is_held(path / ".lock") else "unfinished",
+        space=str(asked.get("space", "")),
+        data=str(asked.get("data", "")),
+        method="probe",
+        seed=asked.get("seed"),
+    )
+
+
+def _run(run: Run, kind: Kind) -> RunOverview:
+    config = run.config
+    epochs = run.metrics("epoch")
+    finished = (run.folder / "result.json").is_file()
+    result = run.result if finished else {}
+    running = is_held(run.folder / ".lock")
+    validation = epochs[-1].get("validation_accuracy") if epochs else None
+    started = run.environment.get("started") if (run.folder / "environment.json").is_file() else None
+    return RunOverview(
+        folder=str(run.folder),
+        kind=kind,
+        state="running" if running else "finished" if finished else "unfinished",
+        space=str(config["model" if kind == "training" else "space"]),
+        data=str(config.get("data") or ""),
+        method="train" if kind == "training" else str(config["strategy"]),
+        seed=int(config["seed"]),
+        epoch=len(epochs),
+        epochs=int(config["epochs"]),
+        score=float(result["test"]["top1"]) if finished else None,
+        validation=float(result["validation"]["top1"]) if finished else validation,
+        genotype=str(result["genotype"]) if finished else None,
+        started=None if started is None else str(started),
+    )
+
+
+def runs_below(folder: str | Path) -> Iterator[Path]:
+    """The run folders below ``folder``, or it itself, by name; hidden folders and those inside a run are passed over.
+
+    Raises:
+        InputError: the folder is missing.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise InputError(f"folder {str(top)!r} does not exist")
+    for parent, names, _ in os.walk(top):
+        path = Path(parent)
+        if _is_run(path):
+            names.clear()
+            yield path
+        elif len(path.relative_to(top).parts) >= _DEEPEST:
+            names.clear()
+        names[:] = sorted(name for name in names if not name.startswith("."))
+
+
+def _is_run(path: Path) -> bool:
+    return holds_probe(path) or ((path / "config.yaml").is_file() and (path / "checkpoints").is_dir())
+
+
+def next_steps(run: RunOverview) -> list[str]:
+    """What a user would type next, most likely first; nothing while the run is at work."""
+    folder = shlex.quote(run.folder)
+    if run.state in ("running", "damaged"):
+        return []
+    if run.kind == "probe":
+        return []
+    command = "train" if run.kind == "training" else "run"
+    if run.state == "unfinished":
+        derive = (Path(run.folder) / "preferences.json").is_file()
+        return [
+            f"scansearch {command} --resume {folder}",
+            *([f"scansearch derive {folder} --k {_k(run)}"] if derive else []),
+        ]
+    if run.kind == "training":
+        return training_next(run.folder)
+    return search_next(run.folder, Run(Path(run.folder)).genotype)
+
+
+def _k(run: RunOverview) -> int:
+    return int(Run(Path(run.folder)).config.get("k", 4))
+
+
+def search_next(folder: str | Path, genotype: Genotype) -> list[str]:
+    """What comes after a finished search, most likely first."""
+    quoted = shlex.quote(str(folder))
+    fewer = genotype.directions_per_layer[0] - 1
+    return [
+        f"scansearch train {quoted}",
+        *([f"scansearch derive {quoted} --k {fewer}"] if fewer else []),
+        f"scansearch costs {quoted}",
+    ]
+
+
+def training_next(folder: str | Path) -> list[str]:
+    """What comes after a finished training."""
+    quoted = shlex.quote(str(folder))
+    return [
+        f"scansearch evaluate {quoted}",
+        f"scansearch export {quoted} --format standalone --out model.py",
+    ]
+
+
+# Asked of every run, whatever the defaults are.
+_ALWAYS = ("space", "variant", "model", "data", "strategy", "k", "epochs", "batch_size", "seed")
+
+
+def asked(run: Run) -> list[tuple[str, str]]:
+    """What was asked, by the names of the configuration: the main settings, and all that are not at their default."""
+    config = run.config
+    try:
+        if "model" in config:
+            defaults: Any = train_config(model=config["model"])
+        else:
+            defaults = search_config(space=config["space"], strategy=config.get("strategy"))
+        usual = _flat(defaults.model_dump(mode="json", by_alias=True))
+    except (InputError, KeyError):
+        usual = {}
+    given = _flat(config)
+    names = [name for name in _ALWAYS if name in given]
+    names += [name for name in given if name not in names and given[name] != usual.get(name)]
+    return [(name, _in_words(given[name])) for name in names if given[name] is not None]
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _in_words(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def found(run: Run, seen: RunOverview) -> list[str]:
+    """What came out, one line each; of an unfinished run, where it stopped."""
+    if seen.state == "damaged":
+        return [f"damaged: {seen.problem}"]
+    lines = []
+    if seen.state != "finished":
+        steps = run.metrics("step")
+        step = f", step {steps[-1]['step']}" if steps else ""
+        lines.append(f"{seen.progress}{step}")
+        if seen.validation is not None:
+            lines.append(f"validation accuracy after the last finished epoch: {seen.validation:.2f} %")
+        if seen.state == "unfinished" and not run.checkpoints():
+            lines.append("no checkpoint was written yet: a resumed run starts at step 1")
+        return lines
+    result = run.result
+    what = "supernet" if seen.kind == "search" else "model"
+    lines.append(f"{what}: test accuracy {seen.score:.2f} %, validation accuracy {seen.validation:.2f} %")
+    lines.append(
+        f"genotype {seen.genotype}: {human(result['params'])} parameters, {human(result['flops'])} FLOPs an image"
+    )
+    if "best_epoch" in result:
+        lines.append(f"the weights are of epoch {result['best_epoch']} of {seen.epochs}")
+    return lines
+
+
+def warnings(run: Run) -> list[str]:
+    """What the run warned of, in the order in which it was told; runs of earlier versions kept a part of it only."""
+    result = run.result if (run.folder / "result.json").is_file() else {}
+    kept = [str(text) for text in result.get("warnings", ())]
+    broken = run.metrics("broken")
+    if broken:
+        kept.append(f"{len(broken)} images could not be read and were skipped")
+    if run.damaged_metrics():
+        kept.append(f"{len(run.damaged_metrics())} lines of metrics.jsonl are damaged")
+    return kept
+
+
+def run_html(run: Run) -> str:
+    """A run as the output of a notebook: state, settings, the preferences with the chosen directions framed."""
+    from scansearch.display.html import fragment, line, table
+
+    try:
+        seen = overview(run.folder)
+        parts = [line(f"{seen.kind} in {run.folder}: {seen.progress}")]
+        if seen.state != "damaged":
+            parts.append(table(("asked", ""), asked(run), left=2))
+        parts += map(line, found(run, seen))
+        genotype = run.genotype if (run.folder / "genotype.yaml").is_file() else None
+        if (run.folder / "preferences.json").is_file():
+            parts.append(run.preferences.heat_map(None if genotype is None else genotype.layers))
+        elif genotype is not None:
+            from scansearch.display.sketch import layer_strip
+
+            parts.append(layer_strip(genotype.layers, genotype.known_grids()))
+        return fragment(*parts)
+    except InputError as error:
+        return fragment(line(error))
