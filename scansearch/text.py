@@ -44,7 +44,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that ``name`` is probably a misspelling of; None where none is near."""
     names = list(known)
     lower = {one.lower(): one for one in reversed(names)}
-    near = difflib.get_close_matches(name[:80].lower(), lower, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:80].lower(), lower, n=1, cutoff=0.5)
     return lower[near[0]] if near else None
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from scansearch.cli import bench, convert, costs, derive, info, timm_script
+from scansearch.cli import bench, convert, costs, derive, info, show, timm_script
 from scansearch.cli import compare as compare_command
+from scansearch.cli import doctor as doctor_command
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import evolve as evolve_command
 from scansearch.cli import export as export_command
@@ -19,9 +20,20 @@ from scansearch.cli import probe as probe_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
-from scansearch.cli.screen import is_main_process
 from scansearch.errors import InputError, RunStopped
+from scansearch.runs.rank import is_main_process
 from scansearch.text import printable
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        info.version()
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+]
 
 # Typer may use its own copy of click, so the class is taken from what it exports.
 _UsageError: Any = typer.BadParameter.__base__
@@ -31,15 +43,23 @@ app = typer.Typer(
     help="Search the scan directions of vision state-space models.",
     epilog="Start with: scansearch run --space vim8 --k 4",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Search the scan directions of vision state-space models."""
+
+
 app.command("run")(run_command.run)
 app.command("derive")(derive.derive_command)
 app.command("train")(train_command.train)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("predict")(predict_command.predict)
+app.command("show")(show.show)
+app.command("list")(show.list_runs)
 app.command("compare")(compare_command.compare)
 app.command("evolve")(evolve_command.evolve)
 app.command("rank")(rank_command.rank)
@@ -52,6 +72,7 @@ app.command("timm", context_settings=timm_script.SETTINGS)(timm_script.timm_scri
 app.add_typer(bench.app, name="bench")
 app.command("spaces")(info.spaces)
 app.command("directions")(info.directions)
+app.command("doctor")(doctor_command.doctor)
 app.command("version")(info.version)
 
 

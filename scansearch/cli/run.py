@@ -76,9 +76,9 @@ def run(
     if resume is not None:
         refuse_beside_resume(context)
 
-    from scansearch.cli.progress import RunView
     from scansearch.data.augment import expand_preset
     from scansearch.files.strict import apply_settings, parse_yaml, read_text
+    from scansearch.runs.progress import RunView
     from scansearch.runs.search_run import resume_search, run_search
     from scansearch.searching.config import search_config
 
@@ -112,8 +112,9 @@ def run(
 
 def print_result(result: RunResult) -> None:
     """The table of layers and directions, the figures, and what to type next, on standard output."""
-    from scansearch.cli.screen import is_main_process, print_lines, print_table
+    from scansearch.cli.screen import print_lines, print_table
     from scansearch.runs.overview import search_next
+    from scansearch.runs.rank import is_main_process
     from scansearch.runs.search_result import genotype_line, verdict
 
     if not is_main_process():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
 def wide_console() -> Console:
     """Standard output; in a pipe, wide enough that tables keep one line per row."""
     return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def is_main_process() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -57,10 +51,13 @@ def save_genotypes(genotypes: Sequence[Genotype], files: Sequence[Path] | None) 
 def print_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, title: str | None = None
 ) -> None:
-    """A table of texts as they are; columns after the first ``left`` are set to the right."""
+    """A table of texts as they are; columns after the first ``left`` are set to the right.
+
+    Headings that are all empty take no line.
+    """
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=any(headings))
     for index, heading in enumerate(headings):
         table.add_column(Text(heading), justify="left" if index < left else "right")
     for row in rows:

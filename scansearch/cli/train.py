@@ -72,8 +72,8 @@ def train(
     if model is None and recipe is None and resume is None:
         raise typer.BadParameter("name what to train: a genotype file, a run folder or a published model")
 
-    from scansearch.cli.progress import RunView
-    from scansearch.cli.screen import is_main_process
+    from scansearch.runs.progress import RunView
+    from scansearch.runs.rank import is_main_process
     from scansearch.runs.train_run import resume_training, run_training
     from scansearch.training.config import train_config
 

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, NumberLists, StrictModel, StringLists, load_json
-from scansearch.text import human, printable, span
+from scansearch.text import choices, human, printable, span
 
 if TYPE_CHECKING:
     from scansearch.display.frames import DataFrame
@@ -120,8 +120,8 @@ class Costs(StrictModel):
         for index, (names, candidates) in enumerate(zip(layers, self.candidates, strict=True)):
             for name in names:
                 if name not in candidates:
-                    allowed = ", ".join(candidates)
-                    raise InputError(f"layer {index}: the costs do not know {name!r} (allowed: {allowed})")
+                    allowed = choices(name, candidates)
+                    raise InputError(f"layer {index}: the costs do not know {name!r} {allowed}")
             if len(set(names)) != len(names):
                 raise InputError(f"layer {index}: a direction is listed twice")
             chosen.append([float(name in names) for name in candidates])

@@ -16,7 +16,7 @@ from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
 from scansearch.records.provenance import Provenance
 from scansearch.records.space import Family, SearchSpace, load_space, space_names, token_grids
-from scansearch.text import printable
+from scansearch.text import choices, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,7 +218,7 @@ class Genotype(StrictModel):
             unknown = [direction for direction in chosen if direction not in allowed]
             if unknown:
                 raise InputError(
-                    f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(allowed)})"
+                    f"layer {index}: {unknown[0]!r} is no candidate {choices(unknown[0], allowed)}"
                 )
             ordered.append(tuple(direction for direction in allowed if direction in chosen))
         model = space.model_arguments(name, "derived")

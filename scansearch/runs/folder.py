@@ -25,6 +25,7 @@ from scansearch.data.specifications import without_folders
 from scansearch.errors import InputError, RunStopped
 from scansearch.files.atomic import new_folder, write_bytes, write_text
 from scansearch.files.lock import held
+from scansearch.files.regular import similar
 from scansearch.files.strict import parse_yaml, read_text
 from scansearch.files.temporary import remove_abandoned
 from scansearch.records.costs import Costs
@@ -117,7 +118,7 @@ class Run:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise InputError(f"run folder {str(folder)!r} does not exist")
+            raise InputError(f"run folder {str(folder)!r} does not exist{similar(folder)}")
         if not (folder / "config.yaml").is_file():
             raise InputError(f"folder {str(folder)!r} holds no run (config.yaml is missing)")
         return cls(folder)

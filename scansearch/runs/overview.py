@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from scansearch.errors import InputError
 from scansearch.files.lock import is_held
+from scansearch.files.regular import similar
 from scansearch.files.strict import parse_yaml, read_text
 from scansearch.records.genotype import Genotype
 from scansearch.runs.folder import Run
@@ -135,7 +136,7 @@ def runs_below(folder: str | Path) -> Iterator[Path]:
     """
     top = Path(folder)
     if not top.is_dir():
-        raise InputError(f"folder {str(top)!r} does not exist")
+        raise InputError(f"folder {str(top)!r} does not exist{similar(top)}")
     for parent, names, _ in os.walk(top):
         path = Path(parent)
         if _is_run(path):

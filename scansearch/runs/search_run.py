@@ -30,6 +30,7 @@ from scansearch.records.space import SearchSpace, load_space
 from scansearch.runs.finished import FinishedTrainings
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
+from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
 from scansearch.runs.signals import interruptible
@@ -58,6 +59,7 @@ def search(
     *,
     data: str | ImageData = "digits",
     out: str | Path | None = None,
+    progress: bool = True,
     **options: Any,
 ) -> SearchResult:
     """Train the supernet of ``space`` on ``data``, and read off what it prefers.
@@ -67,6 +69,7 @@ def search(
         data: a data specification, see :func:`scansearch.data.load_data`, or images that the program holds, see
             :func:`scansearch.data_from_arrays` and :func:`scansearch.data_from_dataset`.
         out: the run folder; by default a new one below ``runs/``.
+        progress: whether a terminal or a notebook shows how far the search is.
         options: any field of :class:`~scansearch.searching.config.SearchConfig`, for example ``epochs=5``,
             ``strategy="darts"``, ``seed=1``.
 
@@ -83,7 +86,8 @@ def search(
     if not isinstance(space, SearchSpace):
         expect_kind(space, ("space",), command="search")
     value = space if isinstance(space, SearchSpace) else load_space(space)
-    return SearchJob.start(config, value, out, ignore, images).only_search()
+    with shown(progress) as observe:
+        return SearchJob.start(config, value, out, observe, images).only_search()
 
 
 def run_search(

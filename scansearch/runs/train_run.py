@@ -29,6 +29,7 @@ from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
+from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
@@ -50,6 +51,7 @@ def train(
     out: str | Path | None = None,
     recipe: str | Path | None = None,
     observe: Observer = ignore,
+    progress: bool = True,
     **options: Any,
 ) -> TrainResult:
     """Train a model from scratch, or from given weights, in a new run folder.
@@ -60,6 +62,7 @@ def train(
             the data that the genotype was searched on.
         out: the run folder; by default a new one below ``runs/``.
         recipe: a YAML file with fields of TrainConfig, such as those in ``experiments/``.
+        progress: whether a terminal or a notebook shows how far the training is.
         options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``, or
             ``weights="runs/TRAINED"`` to start from those weights.
 
@@ -72,7 +75,8 @@ def train(
     if isinstance(options.get("weights"), Path):
         options["weights"] = str(options["weights"])
     config = train_config(recipe, model=name, data=data if images is None else images.spec, **options)
-    return run_training(config, genotype, out=out, observe=observe, images=images)
+    with shown(progress, observe) as both:
+        return run_training(config, genotype, out=out, observe=both, images=images)
 
 
 def run_training(

@@ -11,6 +11,7 @@ from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import StrictModel, validate
 from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
+from scansearch.text import choices
 
 
 class WeightOptions(StrictModel):
@@ -136,7 +137,7 @@ class SearchConfig(StrictModel):
         ):
             value = getattr(self, field)
             if value not in known:
-                raise ValueError(f"unknown {field} {value!r} (allowed: {', '.join(known)})")
+                raise ValueError(f"unknown {field} {value!r} {choices(value, known)}")
         if self.update == "fair" and self.relaxation != "uniform":
             raise ValueError(
                 "update 'fair' deals the candidates out itself: it goes with relaxation 'uniform' only"

@@ -113,7 +113,10 @@ BAD = {
     "unknown data": (["--data", "mnist"], "allowed: digits"),
     "missing folder": (["--data", "folder:/does/not/exist"], "does not exist"),
     "unknown strategy": (["--strategy", "magic"], "allowed: localmamba"),
-    "unknown setting": (["--set", "alphas.lrr=1"], "unknown key 'alphas.lrr' (allowed: lr"),
+    "unknown setting": (
+        ["--set", "alphas.lrr=1"],
+        "unknown key 'alphas.lrr' (did you mean 'lr'? allowed: lr",
+    ),
     "setting of a wrong type": (
         ["--set", "epochs=ten"],
         "epochs: input should be a valid integer, found 'ten'",

@@ -29,8 +29,8 @@ LAYERS = [
     ["engine"],
     ["records"],
     ["models", "data", "display"],
-    ["directions", "files", "seeding", "text"],
-    ["errors", "_version"],
+    ["directions", "files", "seeding"],
+    ["errors", "text", "_version"],
 ]
 # (file, room that it may import all the same): why.
 EXCEPTIONS = {
@@ -48,7 +48,8 @@ ONE_ROOM = {  # a library is known in one room
     "optuna": {"searching"},
     "matplotlib": {"plots", "files", "display"},  # display names the type of what plots return
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "runs"},  # runs shows progress, from Python too
+    "IPython": {"runs"},
     "pandas": {"analysis", "display"},  # analysis reads a table with it, display makes those of values
     "sklearn": {"data"},
     "psutil": {"engine"},

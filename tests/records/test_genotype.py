@@ -116,7 +116,7 @@ def test_a_file_edited_by_hand_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("model:", "modell:", r"unknown key 'modell' \(allowed: schema, family"),
+        ("model:", "modell:", r"unknown key 'modell' \(did you mean 'model'\? allowed: schema, family"),
         ("schema: 1", "schema: 2", "schema: input should be 1"),
         (
             "family: local_vim",

@@ -159,7 +159,7 @@ def test_model_arguments_follow_role_and_family():
         (
             VIM,
             {"variants__only__backbone": {"patch": 2}},
-            r"unknown key 'variants.only.backbone.patch' \(allowed: pat",
+            r"unknown key 'variants.only.backbone.patch' \(did you mean 'patch_size'\? allowed: pat",
         ),
         (VIM, {"switches": {"merge": "max"}}, "switches.merge: input should be 'sum' or 'mean', found 'max'"),
         (VMAMBA, {"variants__only__depth": 3}, "variants.only: family local_vmamba needs depths"),
