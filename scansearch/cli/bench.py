@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -160,6 +159,6 @@ def _device_kernels(
         tell=lambda line: None if as_json else typer.echo(line),
     )
     if as_json:
-        typer.echo(json.dumps(report, indent=1))
+        print_json([report])
     if not all(row["correct"] and row["merge_correct"] for row in report["sizes"]):
         raise typer.Exit(1)

@@ -35,17 +35,24 @@ def print_warning(line: str) -> None:
     print(printable(line), file=sys.stderr)
 
 
-def save_genotypes(genotypes: Sequence[Genotype], files: Sequence[Path] | None) -> None:
-    """Write each genotype to its file and say so; None: say how to have them written."""
+def save_genotypes(
+    genotypes: Sequence[Genotype], files: Sequence[Path] | None, *, quiet: bool = False
+) -> None:
+    """Write each genotype to its file and say so; None: say how to have them written. ``quiet``: say nothing."""
     from scansearch.files.outputs import make_folder
 
     if files is None:
-        print_lines(["not written: add --out FILE.yaml"])
+        print_lines([] if quiet else ["not written: add --out FILE.yaml"])
         return
     for genotype, file in zip(genotypes, files, strict=True):
         make_folder(file.parent)
         genotype.save(file)
-        print_lines([f"written to {file}"])
+        print_lines([] if quiet else [f"written to {file}"])
+
+
+def file_names(genotypes: Sequence[Genotype], files: Sequence[Path] | None) -> list[str | None]:
+    """The file of each genotype as JSON has it; None where there is none."""
+    return [None] * len(genotypes) if files is None else [str(file) for file in files]
 
 
 def print_table(

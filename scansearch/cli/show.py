@@ -25,22 +25,22 @@ def show(run: AnyRun, as_json: AsJson = False) -> None:
     """
     from scansearch.cli.screen import print_json, print_lines, print_table
     from scansearch.runs.folder import Run
-    from scansearch.runs.overview import asked, found, next_steps, overview, warnings
+    from scansearch.runs.overview import asked, found, in_words, next_steps, overview, warnings
 
     seen = overview(run)
     whole = seen.kind != "probe" and seen.state != "damaged"
     opened = Run(run)
-    settings = asked(opened) if whole else []
+    settings = asked(opened) if whole else {}
     lines = found(opened, seen) if whole else _briefly(seen)
     told = warnings(opened) if whole else []
     following = next_steps(seen)
     if as_json:
-        print_json([asdict(seen) | {"asked": dict(settings), "warnings": told, "next": following}])
+        print_json([asdict(seen) | {"asked": settings, "warnings": told, "next": following}])
         return
     print_lines([f"{seen.kind} in {seen.folder}: {seen.progress}"])
     if settings:
         print_lines(["", "asked"])
-        print_table(("", ""), settings, left=2)
+        print_table(("", ""), [(name, in_words(value)) for name, value in settings.items()], left=2)
     print_lines(["", "found", *(f"  {line}" for line in lines)])
     if whole and (opened.folder / "genotype.yaml").is_file():
         print_lines([""])
@@ -53,7 +53,7 @@ def show(run: AnyRun, as_json: AsJson = False) -> None:
 
 def _briefly(seen: RunOverview) -> list[str]:
     if seen.state == "damaged":
-        return [f"damaged: {seen.problem}"]
+        return [seen.problem]
     return [f"space {seen.space}, data {seen.data}", f"the result is in {Path(seen.folder) / 'probe.md'}"]
 
 

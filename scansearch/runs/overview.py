@@ -198,7 +198,7 @@ def training_next(folder: str | Path) -> list[str]:
 _ALWAYS = ("space", "variant", "model", "data", "strategy", "k", "epochs", "batch_size", "seed")
 
 
-def asked(run: Run) -> list[tuple[str, str]]:
+def asked(run: Run) -> dict[str, Any]:
     """What was asked, by the names of the configuration: the main settings, and all that are not at their default."""
     config = run.config
     try:
@@ -212,7 +212,17 @@ def asked(run: Run) -> list[tuple[str, str]]:
     given = _flat(config)
     names = [name for name in _ALWAYS if name in given]
     names += [name for name in given if name not in names and given[name] != usual.get(name)]
-    return [(name, _in_words(given[name])) for name in names if given[name] is not None]
+    return {name: given[name] for name in names if given[name] is not None}
+
+
+def in_words(value: Any) -> str:
+    """A setting as a person reads it."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def asked_rows(run: Run) -> list[tuple[str, str]]:
+    """:func:`asked` in words."""
+    return [(name, in_words(value)) for name, value in asked(run).items()]
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -222,14 +232,10 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _in_words(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def found(run: Run, seen: RunOverview) -> list[str]:
     """What came out, one line each; of an unfinished run, where it stopped."""
     if seen.state == "damaged":
-        return [f"damaged: {seen.problem}"]
+        return [seen.problem]
     lines = []
     if seen.state != "finished":
         steps = run.metrics("step")
@@ -271,7 +277,7 @@ def run_html(run: Run) -> str:
         seen = overview(run.folder)
         parts = [line(f"{seen.kind} in {run.folder}: {seen.progress}")]
         if seen.state != "damaged":
-            parts.append(table(("asked", ""), asked(run), left=2))
+            parts.append(table(("asked", ""), asked_rows(run), left=2))
         parts += map(line, found(run, seen))
         genotype = run.genotype if (run.folder / "genotype.yaml").is_file() else None
         if (run.folder / "preferences.json").is_file():

@@ -89,6 +89,11 @@ def test_scores_as_json_are_those_of_the_table(runs, capsys) -> None:
     assert row["per_class"].keys() == set(row["classes"])
     compared = rows(capsys, "compare", str(runs / "search"), str(runs / "training"))
     assert {entry["kind"] for entry in compared} == {"search", "train"}
+    derived = rows(capsys, "derive", str(runs / "search"), "--k", "2")
+    genotype = Run.open(runs / "search").genotype
+    assert [tuple(map(tuple, entry["layers"])) for entry in derived] == [genotype.layers]
+    assert derived[0]["certificate"]["objective"] == genotype.certificate.objective
+    assert derived[0]["file"] is None
     arguments = ("rank", str(runs / "search"), "--samples", "3", "--steps", "1", "--k", "1")
     assert {entry["score"] for entry in rows(capsys, *arguments)} == {"gates", "perturbation", "inherited"}
 
