@@ -20,7 +20,7 @@ STYLE = """
 .scansearch table.ss{border-collapse:collapse;font-size:13px;margin:.4em 0}
 .scansearch table.ss th,.scansearch table.ss td{padding:.2em .6em;text-align:right;vertical-align:top;
 border:0;border-bottom:1px solid rgba(128,128,128,.35);white-space:nowrap}
-.scansearch table.ss .ss-left{text-align:left;white-space:normal;overflow-wrap:anywhere}
+.scansearch table.ss .ss-left{text-align:left;white-space:normal;overflow-wrap:break-word;max-width:32em}
 .scansearch table.ss td.ss-cell{text-align:center;padding:.2em .45em}
 .scansearch .ss-strip{display:flex;flex-wrap:wrap;gap:8px;margin:.4em 0}
 .scansearch .ss-layer{border:1px solid rgba(128,128,128,.45);border-radius:6px;padding:4px 6px;text-align:center}

@@ -4,6 +4,7 @@
     environment.json   where it ran            plots/             pictures
     metrics.jsonl      one line per step       summary.md         the result in words
     preferences.json   scores per layer        checkpoints/       the last two
+    report.html        the result as a page
 
 Every file is written to a temporary name, flushed to disk and renamed, so that a reader never sees half
 of one. ``metrics.jsonl`` grows by whole lines; lines that are no records are passed over on reading.

@@ -23,6 +23,8 @@ from scansearch.training.config import train_config
 Kind = Literal["search", "training", "probe"]
 State = Literal["finished", "running", "unfinished", "damaged"]
 
+# What chooses the best weights: as results and epochs name it, and in words; what is there of these comes first.
+SCORES = {"miou": "mIoU", "top1": "accuracy"}
 _DEEPEST = 6  # levels below a folder in which runs are looked for
 
 
@@ -35,8 +37,9 @@ class RunOverview:
         space: of a search or a probe; of a training, what is trained.
         method: the strategy of a search; ``train`` and ``probe`` for the others.
         epoch, epochs: finished ones, and how many there are; None for a probe.
-        score: test accuracy in percent, of a finished run; of a search, that of its supernet.
-        validation: validation accuracy in percent: of the result, else of the last finished epoch.
+        measure: what the scores are, in words.
+        score: of the test images in percent, of a finished run; of a search, that of its supernet.
+        validation: that of the validation images: of the result, else of the last finished epoch.
         started: time in UTC, as ISO 8601 has it.
     """
 
@@ -49,6 +52,7 @@ class RunOverview:
     seed: int | None = None
     epoch: int | None = None
     epochs: int | None = None
+    measure: str = "accuracy"
     score: float | None = None
     validation: float | None = None
     genotype: str | None = None
@@ -109,7 +113,10 @@ def _run(run: Run, kind: Kind) -> RunOverview:
     finished = (run.folder / "result.json").is_file()
     result = run.result if finished else {}
     running = is_held(run.folder / ".lock")
-    validation = epochs[-1].get("validation_accuracy") if epochs else None
+    measured = result["test"] if finished else epochs[-1] if epochs else {}
+    name, title = next((pair for pair in SCORES.items() if _known(measured, pair[0])), ("top1", "accuracy"))
+    epoch_name = "accuracy" if name == "top1" else name
+    validation = epochs[-1].get(f"validation_{epoch_name}") if epochs else None
     started = run.environment.get("started") if (run.folder / "environment.json").is_file() else None
     return RunOverview(
         folder=str(run.folder),
@@ -121,11 +128,17 @@ def _run(run: Run, kind: Kind) -> RunOverview:
         seed=int(config["seed"]),
         epoch=len(epochs),
         epochs=int(config["epochs"]),
-        score=float(result["test"]["top1"]) if finished else None,
-        validation=float(result["validation"]["top1"]) if finished else validation,
+        measure=title,
+        score=float(result["test"][name]) if finished else None,
+        validation=float(result["validation"][name]) if finished else validation,
         genotype=str(result["genotype"]) if finished else None,
         started=None if started is None else str(started),
     )
+
+
+def _known(record: dict[str, Any], name: str) -> bool:
+    """Whether a result, or the record of an epoch, has the score ``name``."""
+    return name in record or f"validation_{name}" in record
 
 
 def runs_below(folder: str | Path) -> Iterator[Path]:
@@ -242,13 +255,15 @@ def found(run: Run, seen: RunOverview) -> list[str]:
         step = f", step {steps[-1]['step']}" if steps else ""
         lines.append(f"{seen.progress}{step}")
         if seen.validation is not None:
-            lines.append(f"validation accuracy after the last finished epoch: {seen.validation:.2f} %")
+            lines.append(f"validation {seen.measure} after the last finished epoch: {seen.validation:.2f} %")
         if seen.state == "unfinished" and not run.checkpoints():
             lines.append("no checkpoint was written yet: a resumed run starts at step 1")
         return lines
     result = run.result
     what = "supernet" if seen.kind == "search" else "model"
-    lines.append(f"{what}: test accuracy {seen.score:.2f} %, validation accuracy {seen.validation:.2f} %")
+    lines.append(
+        f"{what}: test {seen.measure} {seen.score:.2f} %, validation {seen.measure} {seen.validation:.2f} %"
+    )
     lines.append(
         f"genotype {seen.genotype}: {human(result['params'])} parameters, {human(result['flops'])} FLOPs an image"
     )

@@ -32,6 +32,7 @@ from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
 from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
+from scansearch.runs.report import write_report
 from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
 from scansearch.runs.signals import interruptible
 from scansearch.runs.verification import FILE as VERIFICATION
@@ -345,6 +346,7 @@ class SearchJob(RunJob):
         )
         moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates, result.genotype)
         write_figure(folder / "plots" / "trajectories.png", moved)
+        write_report(self.run)
 
 
 def _chosen(verified: Sequence[Verified]) -> Genotype:

@@ -4,6 +4,7 @@ config.yaml        what was asked            best.safetensors   weights with the
 genotype.yaml      the directions            result.json        the scores of those weights
 metrics.jsonl      one line per step         plots/             the curves, the confusion matrix
 checkpoints/       the last two              summary.md         the result in words
+report.html        the result as a page
 weights.json       what the weights gave that it started from, where it did
 """
 
@@ -31,6 +32,7 @@ from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
 from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
+from scansearch.runs.report import write_report
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
 from scansearch.training.assembly import assemble_training
@@ -257,6 +259,7 @@ class TrainJob(RunJob):
         curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
         write_figure(folder / "plots" / "training.png", curves)
         write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
+        write_report(self.run)
 
 
 def _best_epoch(notes: Mapping[str, Any]) -> int:

@@ -48,6 +48,7 @@ def test_run_leaves_everything_that_it_promises(finished):
         "preferences.json",
         "genotype.yaml",
         "summary.md",
+        "report.html",
         "plots/preferences.png",
         "plots/trajectories.png",
     }
