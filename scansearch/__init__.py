@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from scansearch.evaluation.loading import LoadedModel as LoadedModel
     from scansearch.evaluation.loading import load as load
     from scansearch.exporting import export as export
+    from scansearch.records.baselines import baseline_genotype as baseline_genotype
     from scansearch.records.costs import Costs as Costs
     from scansearch.records.genotype import Genotype as Genotype
     from scansearch.records.preferences import Preferences as Preferences
@@ -57,6 +58,7 @@ _HOMES = {
     "SearchResult": "runs.search_result",
     "SearchSpace": "records.space",
     "TrainResult": "runs.train_result",
+    "baseline_genotype": "records.baselines",
     "bench_table": "analysis.benchmark",
     "data_from_arrays": "data.arrays",
     "data_from_dataset": "data.arrays",

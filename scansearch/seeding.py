@@ -1,6 +1,7 @@
 """Random numbers as a pure function of a named stream and a key, so that every draw can be made again.
 
-Two streams never coincide, whatever their keys: the stream is the first word of the seed.
+The stream is the first word of what a seed is made of, so equal keys of two streams give unrelated numbers. Python's
+and torch's global generators take 32 bits of it: by chance alone, one pair of keys in four billion shares them.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from scansearch.cli import export as export_command
 from scansearch.cli import plot as plot_command
 from scansearch.cli import predict as predict_command
 from scansearch.cli import probe as probe_command
+from scansearch.cli import published as published_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
@@ -49,7 +50,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def options(version: Version = False) -> None:
+def every_command(version: Version = False) -> None:
     """Search the scan directions of vision state-space models."""
 
 
@@ -67,6 +68,7 @@ app.command("probe")(probe_command.probe)
 app.command("export")(export_command.export)
 app.command("costs")(costs.costs)
 app.command("plot")(plot_command.plot)
+app.command("published")(published_command.published)
 app.command("convert")(convert.convert)
 app.command("timm", context_settings=timm_script.SETTINGS)(timm_script.timm_script)
 app.add_typer(bench.app, name="bench")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,16 +25,17 @@ def convert(
 ) -> None:
     """Convert weights of the released LocalMamba (or Vim, VMamba) to scansearch's layout.
 
-    Nothing in the file is executed; missing, unexpected or wrongly shaped entries are errors.
+    Nothing in the file is executed; missing, unexpected or wrongly shaped entries are errors. What is written can be
+    evaluated (with --data), exported and trained from; weights of half precision become float32.
     """
     from safetensors.torch import save
 
     from scansearch.errors import InputError
     from scansearch.files.atomic import write_bytes
     from scansearch.files.outputs import check_file, make_folder
-    from scansearch.models.checkpoints import convert_checkpoint
-    from scansearch.records.lookup import expect_kind
-    from scansearch.records.weights import has_genotype
+    from scansearch.models.checkpoints import classes_of, convert_checkpoint
+    from scansearch.records.lookup import expect_kind, published_genotype
+    from scansearch.records.weights import has_genotype, save_weights
 
     check_file(out, (".safetensors",))
     expect_kind(checkpoint, ("weights",), command="convert")
@@ -43,8 +44,15 @@ def convert(
             f"{checkpoint} is in scansearch's layout already (--back converts it to the released one)"
         )
     state = convert_checkpoint(checkpoint, model, key=key, img_size=img_size, back=back)
-    layout = "released" if back else "scansearch"
     make_folder(out.parent)
-    write_bytes(out, save(state, metadata={"format": "pt", "model": model, "layout": layout}))
+    if back:
+        write_bytes(out, save(state, metadata={"format": "pt", "model": model, "layout": "released"}))
+    else:
+        genotype = published_genotype(model)
+        arguments: dict[str, Any] = {"num_classes": classes_of(state), "img_size": img_size}
+        network = genotype.build(**arguments)
+        network.load_state_dict(state)
+        save_weights(out, network, genotype, arguments, {"converted_from": checkpoint.name, "model": model})
     values = sum(tensor.numel() for tensor in state.values())
-    print(f"{out}: {len(state)} tensors, {values:,} values, {layout} layout of {model}")
+    layout = "released layout" if back else "scansearch's layout"
+    print(f"{out}: {len(state)} tensors, {values:,} values, {layout} of {model}")

@@ -105,6 +105,11 @@ def _show(costs: Costs, subject: CostSubject) -> None:
         if measure == "latency_ms":
             worst = max(row.latency_noise_ms or 0.0 for row in rows)
             lines.append(f"measured on {costs.device}; largest deviation of a figure {worst:.3f} ms")
+            if any(row.is_noise for row in rows):
+                lines.append(
+                    "figures after < are no larger than twice their deviation: measure several images at once "
+                    "(--batch 8) on a quiet machine"
+                )
         print_lines([*lines, ""])
     height, width = subject.image_size
     lines = [f"{height}x{width} pixels; {costs.convention}."]
@@ -120,5 +125,4 @@ def _figure(row: CostRow | None, measure: str) -> str:
 
     if row is None:
         return ""
-    value = getattr(row, measure)
-    return f"{value:.3f} ms" if measure == "latency_ms" else human(value)
+    return row.latency if measure == "latency_ms" else human(getattr(row, measure))

@@ -21,26 +21,32 @@ from scansearch.cli.options import (
     data_option,
     image_size,
     image_size_option,
+    k_option,
     option,
     refuse_beside_resume,
     settings_option,
 )
 
 if TYPE_CHECKING:
+    from scansearch.records.genotype import Genotype
     from scansearch.runs.train_result import TrainResult
 
 Model = Annotated[
     str | None,
     typer.Argument(
-        help="A genotype file, a run folder that holds one, or a published model such as localvim_tiny."
+        help="A genotype file, a run folder that holds one, a published model such as localvim_tiny, or with --space "
+        "a baseline: random:SEED, uniform:h,v_flip or uniform:vmamba4."
     ),
 ]
+K = Annotated[int | None, k_option("needed by random:SEED")]
 Data = Annotated[str | None, data_option("that of the search")]
 ImageSize = Annotated[str | None, image_size_option("that of the search, or the model's own")]
 Weights = Annotated[
     str | None,
     option("--weights", help="Start from this weight file or training's run", default="fresh weights"),
 ]
+Space = Annotated[str | None, option("--space", help="Search space of a baseline, by name or file")]
+Variant = Annotated[str | None, option("--variant", help="Of the space", default="the space's own default")]
 Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
 
 
@@ -53,6 +59,9 @@ def train(
     augment: Augmentation = None,
     balance: Balance = None,
     weights: Weights = None,
+    space: Space = None,
+    variant: Variant = None,
+    k: K = None,
     recipe: Recipe = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -71,6 +80,8 @@ def train(
         refuse_beside_resume(context)
     if model is None and recipe is None and resume is None:
         raise typer.BadParameter("name what to train: a genotype file, a run folder or a published model")
+
+    genotype = _baseline(model, space, variant, k)
 
     from scansearch.runs.progress import RunView
     from scansearch.runs.rank import is_main_process
@@ -96,9 +107,27 @@ def train(
                 seed=seed,
                 device=device,
             )
-            result = run_training(config, out=out, observe=view)
+            result = run_training(config, genotype, out=out, observe=view)
     if is_main_process():
         _print(result)
+
+
+def _baseline(model: str | None, space: str | None, variant: str | None, k: int | None) -> Genotype | None:
+    """The genotype that a baseline's name stands for; None of every other model."""
+    from scansearch.errors import InputError
+    from scansearch.records.baselines import FORMS, baseline_genotype, is_baseline
+
+    if model is None or not is_baseline(model):
+        given = {"--space": space, "--variant": variant, "--k": k}
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"{name} belongs to a baseline ({FORMS}), and {model!r} is none")
+        return None
+    if space is None:
+        raise InputError(
+            f"{model!r} needs --space, which gives the sizes of the model, for example --space vim8"
+        )
+    return baseline_genotype(model, space, k=k, variant=variant)
 
 
 def _print(result: TrainResult) -> None:

@@ -161,6 +161,15 @@ def wide_values(picture: Picture) -> float | None:
     return float(values[np.isfinite(values)].max(initial=0.0))
 
 
+def value_range(picture: Picture) -> tuple[float, float] | None:
+    """The smallest and largest value of grey of more than 8 bits; None for other kinds, or where it holds no number."""
+    if picture.mode not in ("F", "I", *_SIXTEEN_BITS):
+        return None
+    values = np.asarray(picture, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else None
+
+
 def kind_of(picture: Picture) -> str:
     """What is worth telling of a picture's kind; empty for 8-bit grey and colour."""
     if _whole_scale(picture.mode, picture.format):

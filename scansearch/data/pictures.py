@@ -13,11 +13,12 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from torch import Tensor
 
-from scansearch.data.decoding import brightest, convert, kind_of, open_picture, wide_values
+from scansearch.data.decoding import brightest, convert, kind_of, open_picture, value_range, wide_values
 from scansearch.data.splits import BrokenImage, Sample, Split
 from scansearch.files.regular import check_regular
 
 _SPLIT_SEED = 2024
+_DARK_16 = 16384  # 16-bit pictures below it use less than a quarter of the grey levels
 LOOKED_AT = 200  # pictures of a data set whose kind is looked at beforehand
 
 
@@ -161,6 +162,7 @@ def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None
     contents = hashlib.sha256()
     found: Counter[str] = Counter()
     values = []
+    lowest, highest_16 = 0.0, 0.0
     looked = 0
     for pictures in parts:
         if isinstance(pictures.source, IndexedSource):
@@ -173,9 +175,14 @@ def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None
                     content = file.read()
                 contents.update(hashlib.sha256(content).digest())
                 with open_picture(io.BytesIO(content)) as picture:
-                    found[kind_of(picture)] += 1
+                    kind = kind_of(picture)
+                    found[kind] += 1
                     value = wide_values(picture)
                     values += [] if value is None else [value]
+                    span = value_range(picture)
+                    if span is not None:
+                        lowest = min(lowest, span[0])
+                        highest_16 = max(highest_16, span[1] if kind == "16-bit" else 0.0)
             except Exception:  # reported when it is its turn
                 found["broken"] += 1
     scale = brightest(values) if known is None else known
@@ -191,5 +198,15 @@ def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None
         for kind, meaning in meanings.items()
         if found[kind]
     ]
+    if 0 < highest_16 < _DARK_16:
+        levels = round(255 * highest_16 / 65535) + 1
+        notes.append(
+            f"16-bit pictures: none that was looked at is brighter than {highest_16:g}, so {levels} of 256 grey levels "
+            "are used; save them as float TIFF with values from 0 to 1, or spread over 0 to 65535, to use all"
+        )
+    if lowest < 0:
+        notes.append(
+            f"values below 0 are black, and the lowest looked at is {lowest:g}: add a constant to use them"
+        )
     met = scale if values else None
     return Look(Decoder(channels, scale), met, notes, contents.digest())

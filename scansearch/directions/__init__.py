@@ -20,6 +20,7 @@ from scansearch.directions.registry import (
 from scansearch.directions.windows import build_windows
 
 from scansearch.directions import curves as curves  # isort: skip - registered after the windows
+from scansearch.directions import radial as radial  # isort: skip - and these last
 
 __all__ = [
     "FLIP",

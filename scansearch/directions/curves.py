@@ -1,4 +1,4 @@
-"""Further scan directions: boustrophedon, diagonals, curves, strided and random orders.
+"""Further scan directions: boustrophedon, stripes, diagonals, curves, strided and random orders.
 
 Each returns a permutation of the row-major token indices of the grid. ``w<K>v`` alone keeps the -1 rows of
 ragged windows, like ``w<K>``.
@@ -38,6 +38,52 @@ def _column_snake(height: int, width: int) -> Indices:
     columns = _grid(height, width).T.copy()
     columns[1::2] = columns[1::2, ::-1].copy()
     return columns.ravel()
+
+
+@register_direction(
+    "rsnake",
+    summary="rows, from the top right corner: every second one from left to right",
+    source="ZigMa, arXiv 2403.13802, which starts at each corner",
+)
+def _right_snake(height: int, width: int) -> Indices:
+    row, column = np.divmod(_snake(height, width), width)
+    return row * width + width - 1 - column
+
+
+@register_direction(
+    "rvsnake",
+    summary="columns, from the bottom left corner: every second one from top to bottom",
+    source="ZigMa, arXiv 2403.13802, which starts at each corner",
+)
+def _bottom_snake(height: int, width: int) -> Indices:
+    row, column = np.divmod(_column_snake(height, width), width)
+    return (height - 1 - row) * width + column
+
+
+@register_direction(
+    "stripe<K>",
+    summary="stripes of K rows, each by columns up and down in turn, every second stripe from right to left",
+    source="after MaIR's nested S-shaped scan, arXiv 2412.20066",
+    minimum=2,
+)
+def _stripes(height: int, width: int, size: int) -> Indices:
+    grid, pieces = _grid(height, width), []
+    for number, top in enumerate(range(0, height, size)):
+        columns = grid[top : top + size].T[:: -1 if number % 2 else 1].copy()
+        columns[1::2] = columns[1::2, ::-1].copy()
+        pieces.append(columns.ravel())
+    return np.concatenate(pieces)
+
+
+@register_direction(
+    "stripe<K>v",
+    summary="stripes of K columns, each by rows left and right in turn, every second stripe from bottom to top",
+    source="after MaIR's nested S-shaped scan, arXiv 2412.20066",
+    minimum=2,
+)
+def _column_stripes(height: int, width: int, size: int) -> Indices:
+    row, column = np.divmod(_stripes(width, height, size), height)  # of the transposed grid
+    return column * width + row
 
 
 @register_direction(

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scansearch.errors import InputError
+from scansearch.files.in_place import open_in_place
 
 _HELD: set[Path] = set()  # by this process: to close a file that it has locked would release the lock
 
@@ -20,12 +21,14 @@ def is_held(path: Path) -> bool:
     try:
         import fcntl
 
-        with open(path, "r+", encoding="utf-8") as file:
+        if not path.is_file():
+            return False
+        with open_in_place(path) as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return True
-    except (ImportError, OSError):
+    except (ImportError, OSError, InputError):
         pass
     return False
 
@@ -40,7 +43,7 @@ def held(path: Path, busy: str) -> Iterator[None]:
         busy: what to say where another process holds it; its number and machine are added.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or it is a link or no regular file.
     """
     try:
         import fcntl
@@ -48,19 +51,18 @@ def held(path: Path, busy: str) -> Iterator[None]:
         yield
         return
     try:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - a folder that cannot be written is told elsewhere
-    except OSError:
+        file = open_in_place(path)
+    except OSError:  # a folder that cannot be written is told elsewhere
         yield
         return
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.seek(0)
-            raise InputError(f"{busy} ({file.read().strip() or 'unknown process'})") from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            holder = file.read(200).decode(errors="replace").strip()
+            raise InputError(f"{busy} ({holder or 'unknown process'})") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         _HELD.add(path.absolute())
         try:

@@ -278,7 +278,9 @@ def _check_rope(model: ScanBackbone, tables: list[Tensor | None]) -> None:
         if table is None:
             continue
         ours = ours.repeat_interleave(2, dim=-1)
-        if table.shape != ours.shape or not torch.allclose(table.float(), ours, atol=1e-4):
+        # Tables of half precision are ours as rounded to it.
+        atol = max(1e-4, torch.finfo(table.dtype).eps) if table.is_floating_point() else 1e-4
+        if table.shape != ours.shape or not torch.allclose(table.float(), ours, rtol=0, atol=atol):
             raise InputError(
                 f"the checkpoint's rope tables are not those of a {model.grid_size} grid: build it for "
                 "the img_size they were made for (tables resampled from another grid cannot be read)"
@@ -302,6 +304,12 @@ def to_released(model: ScanBackbone) -> dict[str, Tensor]:
     return released
 
 
+def classes_of(state: Mapping[str, Tensor]) -> int:
+    """The number of classes of a classifier's weights in either layout; 0 without a classifier."""
+    head = state.get("head.weight", state.get("classifier.head.weight"))
+    return 0 if head is None or not head.ndim else len(head)
+
+
 def convert_checkpoint(
     path: str | Path, name: str, *, key: str | None = None, img_size: int = 224, back: bool = False
 ) -> dict[str, Tensor]:
@@ -320,8 +328,7 @@ def convert_checkpoint(
 
     source = published(name)
     state = read_checkpoint(path, key)
-    head = state.get("head.weight", state.get("classifier.head.weight"))
-    arguments = {"num_classes": 0 if head is None or not head.ndim else len(head), "img_size": img_size}
+    arguments = {"num_classes": classes_of(state), "img_size": img_size}
     model = build_model(source.family, source.layers, **(source.arguments | arguments))
     if not back:
         return from_released(model, state)

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from scansearch.errors import InputError
 from scansearch.plots.words import shortened
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ def epoch_numbers(epochs: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def curves_figure(epochs: Sequence[Mapping[str, Any]], *, best_epoch: int | None = None) -> Figure:
-    """Loss and accuracy over the epochs, of training and validation; ``epochs`` are a run's ``epoch`` records."""
+    """Loss and accuracy over the epochs, of training and validation; ``epochs`` are a run's ``epoch`` records.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not epochs:
+        raise InputError("there are no epochs to draw")
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     x = epoch_numbers(epochs)
@@ -47,8 +54,9 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if classes <= 30:
-        axes.set_xticks(range(classes), evaluation.classes, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(classes), evaluation.classes, fontsize=8)
+        names = [shortened(name, 24) for name in evaluation.classes]
+        axes.set_xticks(range(classes), names, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(classes), names, fontsize=8)
         for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
             label.set_parse_math(False)  # a class may be called $5
         for row, column in zip(*np.nonzero(counts), strict=True):
@@ -57,7 +65,7 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
     axes.set_xlabel("prediction")
     axes.set_ylabel("label")
-    title = f"{evaluation.data} {evaluation.split}: {evaluation.top1:.2f} % right"
+    title = f"{shortened(evaluation.data, 60)} {evaluation.split}: {evaluation.top1:.2f} % right"
     axes.set_title(title, fontsize=10, parse_math=False)
     figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
     return figure
@@ -139,5 +147,5 @@ def samples_figure(images: Sequence[np.ndarray], names: Sequence[str]) -> Figure
     for axes, image, name in zip(figure.axes, images, names, strict=False):
         shown = image if image.shape[2] in (1, 3) else image[..., :1]
         axes.imshow(shown.squeeze(2) if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=1)
-        axes.set_title(name if len(name) <= 14 else name[:13] + "…", fontsize=7, parse_math=False)
+        axes.set_title(shortened(name, 14), fontsize=7, parse_math=False)
     return figure

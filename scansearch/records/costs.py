@@ -46,6 +46,22 @@ class CostRow:
     latency_ms: float | None = None
     latency_noise_ms: float | None = None
 
+    @property
+    def latency(self) -> str:
+        """The latency in words: ``1.234 ms``, or ``< 0.500 ms`` where it is no larger than twice its deviation."""
+        if self.latency_ms is None:
+            return ""
+        if self.is_noise:
+            return f"< {self.latency_ms + 2 * (self.latency_noise_ms or 0):.3f} ms"
+        return f"{self.latency_ms:.3f} ms"
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the latency is no larger than twice its deviation, where that is known."""
+        if self.latency_ms is None or self.latency_noise_ms is None:
+            return False
+        return self.latency_ms <= 2 * self.latency_noise_ms
+
 
 class Costs(StrictModel):
     """What the derived model of one search space costs at one input size.

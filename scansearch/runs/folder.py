@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from scansearch.data.specifications import without_folders
 from scansearch.errors import InputError, RunStopped
 from scansearch.files.atomic import new_folder, write_bytes, write_text
+from scansearch.files.in_place import append_line, check_no_link
 from scansearch.files.lock import held
 from scansearch.files.regular import similar
 from scansearch.files.strict import parse_yaml, read_text
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from scansearch.display.frames import DataFrame
     from scansearch.display.homes import Figure
+
+PARTS = ("checkpoints", "plots", "rank")  # folders inside a run's
 
 
 @dataclass(frozen=True)
@@ -115,13 +118,15 @@ class Run:
         """The run in ``folder``.
 
         Raises:
-            InputError: the folder is missing or holds no run.
+            InputError: the folder is missing or holds no run, or a folder inside it is a link.
         """
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"run folder {str(folder)!r} does not exist{similar(folder)}")
         if not (folder / "config.yaml").is_file():
             raise InputError(f"folder {str(folder)!r} holds no run (config.yaml is missing)")
+        for part in PARTS:
+            check_no_link(folder / part)
         return cls(folder)
 
     def __repr__(self) -> str:
@@ -246,8 +251,7 @@ class Run:
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         try:
-            with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            append_line(self.folder / "metrics.jsonl", json.dumps(record))
         except OSError as error:
             raise RunStopped(
                 f"cannot write {str(self.folder / 'metrics.jsonl')!r}: {error.strerror}"

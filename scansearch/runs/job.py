@@ -13,6 +13,7 @@ from scansearch import engine
 from scansearch.costing.duration import step_seconds
 from scansearch.costing.memory import check_memory, forecast
 from scansearch.data import training_batches
+from scansearch.errors import InputError
 from scansearch.files.atomic import write_figure
 from scansearch.files.strict import dump_yaml
 from scansearch.runs.environment import environment
@@ -25,6 +26,7 @@ from scansearch.runs.fingerprint import (
 )
 from scansearch.runs.folder import Run
 from scansearch.runs.recorder import Observer, Recorder, Warned
+from scansearch.runs.report import write_report
 from scansearch.text import duration, printable
 
 _SAMPLES = 16
@@ -170,6 +172,20 @@ class RunJob:
             observe=self.observe,
             origin=origin,
         )
+
+    def draw(self, name: str, make: Callable[[], Any]) -> None:
+        """Draw ``plots/NAME``; where there is nothing to draw, say so."""
+        try:
+            write_figure(self.run.folder / "plots" / name, make())
+        except InputError as error:
+            self.observe(Warned(f"plots/{name} is not drawn: {error}"))
+
+    def report(self) -> None:
+        """Write ``report.html``; where its files cannot be read, say so."""
+        try:
+            write_report(self.run)
+        except InputError as error:
+            self.observe(Warned(f"report.html is not written: {error}"))
 
     def _time(self) -> list[str]:
         return (

@@ -24,6 +24,7 @@ from scansearch.runs.overview import RunOverview, asked, found, in_words, next_s
 from scansearch.text import human, span
 
 NAME = "report.html"
+_PNG = b"\x89PNG"  # how such a file begins
 _MOST_CLASSES = 60  # of the table of classes; where there are more, the worst are shown
 # File in plots/, heading, and what it shows.
 _PICTURES = (
@@ -176,8 +177,9 @@ def _of_layer(costs: Costs, measure: str, layer: int, names: Sequence[str]) -> f
 def _pictures(run: Run) -> Iterable[str]:
     for name, heading, caption in _PICTURES:
         path = run.folder / "plots" / name
-        if path.is_file():
-            data = base64.b64encode(path.read_bytes()).decode("ascii")
+        content = b"" if path.is_symlink() or not path.is_file() else path.read_bytes()
+        if content.startswith(_PNG):
+            data = base64.b64encode(content).decode("ascii")
             yield _section(
                 heading,
                 f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'

@@ -84,7 +84,7 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
     ]
     if result.baseline is not None:
         name, accuracy = result.baseline
-        lines.append(f"The bar that any network must clear: {name}, {accuracy:.2f} %.")
+        lines.append(f"Baseline to beat: {accuracy:.2f} % ({name}).")
     lines += [
         "",
         f"{genotype_line(result)}.",

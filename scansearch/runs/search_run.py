@@ -19,7 +19,7 @@ from scansearch.data.order_free import order_free_bar
 from scansearch.data.specifications import absolute
 from scansearch.derivation.derive import derive
 from scansearch.derivation.ranked import ranked_genotypes
-from scansearch.files.atomic import write_figure, write_text
+from scansearch.files.atomic import write_text
 from scansearch.files.strict import load_yaml
 from scansearch.records.costs import Costs
 from scansearch.records.equal_scans import describe_merged
@@ -32,7 +32,6 @@ from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
 from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
-from scansearch.runs.report import write_report
 from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
 from scansearch.runs.signals import interruptible
 from scansearch.runs.verification import FILE as VERIFICATION
@@ -341,12 +340,11 @@ class SearchJob(RunJob):
         write_text(folder / "summary.md", summary_markdown(result, self.config))
         result.genotype.save(folder / "genotype.yaml")  # with it the run counts as finished
         # Drawn last: whatever a picture meets, the result is kept.
-        write_figure(
-            folder / "plots" / "preferences.png", preferences_figure(result.preferences, result.genotype)
-        )
-        moved = trajectories_figure(self.run.metrics("epoch"), result.preferences.candidates, result.genotype)
-        write_figure(folder / "plots" / "trajectories.png", moved)
-        write_report(self.run)
+        preferences, genotype = result.preferences, result.genotype
+        self.draw("preferences.png", lambda: preferences_figure(preferences, genotype))
+        epochs = self.run.metrics("epoch")
+        self.draw("trajectories.png", lambda: trajectories_figure(epochs, preferences.candidates, genotype))
+        self.report()
 
 
 def _chosen(verified: Sequence[Verified]) -> Genotype:

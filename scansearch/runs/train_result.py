@@ -9,7 +9,7 @@ from scansearch.evaluation.evaluate import Evaluation
 from scansearch.records.genotype import Genotype
 from scansearch.runs.folder import Run
 from scansearch.runs.overview import training_next
-from scansearch.text import human
+from scansearch.text import human, table_cell
 from scansearch.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def training_markdown(result: TrainResult) -> str:
     config, broken = result.config, result.run.metrics("broken")
     start = "from scratch" if config.weights is None else "from given weights"
     lines = [
-        f"# {config.model} on {config.data}, {start}, seed {config.seed}",
+        f"# {table_cell(config.model)} on {table_cell(str(config.data))}, {start}, seed {config.seed}",
         "",
         *(f"* {line}" for line in training_lines(result)),
         *(f"* weights: {line}" for line in result.initial),
@@ -90,10 +90,10 @@ def training_markdown(result: TrainResult) -> str:
         "| --- | ---: |",
     ]
     for name, accuracy in result.test.per_class.items():
-        lines.append(f"| {name} | {'' if accuracy is None else f'{accuracy:.2f}'} |")
+        lines.append(f"| {table_cell(name)} | {'' if accuracy is None else f'{accuracy:.2f}'} |")
     if broken:
         lines += ["", f"Skipped, because they cannot be read ({len(broken)}):", ""]
-        lines += [f"* `{record['image']}`: {record['reason']}" for record in broken]
+        lines += [f"* {table_cell(record['image'])}: {table_cell(record['reason'])}" for record in broken]
     lines += [
         "",
         "![curves](plots/training.png)",

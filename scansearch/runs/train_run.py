@@ -23,7 +23,7 @@ from scansearch.costing.memory import describe
 from scansearch.data.balance import class_counts, unequal_classes
 from scansearch.data.specifications import absolute
 from scansearch.evaluation.evaluate import Evaluation, evaluate_model
-from scansearch.files.atomic import write_figure, write_text
+from scansearch.files.atomic import write_text
 from scansearch.files.strict import load_json, load_yaml
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_training, find_genotype
@@ -32,7 +32,6 @@ from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
 from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
-from scansearch.runs.report import write_report
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
 from scansearch.training.assembly import assemble_training
@@ -256,10 +255,10 @@ class TrainJob(RunJob):
         write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         write_text(folder / "summary.md", training_markdown(result))
         # Drawn last: whatever a picture meets, the result is kept.
-        curves = curves_figure(self.run.metrics("epoch"), best_epoch=result.best_epoch)
-        write_figure(folder / "plots" / "training.png", curves)
-        write_figure(folder / "plots" / "confusion.png", confusion_figure(result.test))
-        write_report(self.run)
+        epochs = self.run.metrics("epoch")
+        self.draw("training.png", lambda: curves_figure(epochs, best_epoch=result.best_epoch))
+        self.draw("confusion.png", lambda: confusion_figure(result.test))
+        self.report()
 
 
 def _best_epoch(notes: Mapping[str, Any]) -> int:

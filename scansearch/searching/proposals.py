@@ -6,7 +6,7 @@ by exchanging, adding or removing one direction, from several starts: the optimu
 the best genotypes so far, and random ones. Nothing outside the budgets is looked at, nothing claimed is proposed.
 
 Where genotypes differ in cost, every second proposal, drawn by lot, is for the front of loss and cost: the best one
-below a cost drawn between the cheapest and the dearest.
+below a cost drawn between the cheapest and the most expensive.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import numpy as np
 
 from scansearch.directions import Layers
 from scansearch.errors import InputError
+from scansearch.files.in_place import check_no_link, open_in_place
 from scansearch.searching.genotypes import Genotypes
 from scansearch.searching.journal import machine, readable, repair
 from scansearch.searching.proposals import Proposals
@@ -71,7 +72,8 @@ class SharedStudy:
             return
         import fcntl  # not on every system, and needed here only
 
-        with readable(self.journal), open(f"{self.journal}.claims", "w", encoding="utf-8") as file:
+        check_no_link(self.journal)
+        with readable(self.journal), open_in_place(Path(f"{self.journal}.claims")) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -204,7 +204,8 @@ def test_resume_takes_no_other_option(finished, capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
 )
 def test_an_interrupted_run_resumes_where_it_was_and_ends_the_same(number, code, finished, tmp_path, capsys):
     folder = tmp_path / "run"

@@ -190,7 +190,8 @@ def test_the_options_of_the_other_commands_are_these():
     }
     assert found == {
         "train": {
-            "model", "--data", "--image-size", "--channels", "--augment", "--balance", "--weights", "--config",
+            "model", "--space", "--variant", "--k", "--data",
+            "--image-size", "--channels", "--augment", "--balance", "--weights", "--config",
             "--epochs", "--batch-size", "--seed", "--out", "--device", "--set", "--resume", "--quiet",
         },
         "evaluate": {
@@ -208,6 +209,7 @@ def test_the_options_of_the_other_commands_are_these():
             "--data", "--space", "--variant", "--k", "--genotypes", "--trainings", "--steps", "--image-size",
             "--channels", "--augment", "--seed", "--device", "--out", "--set", "--json",
         },
+        "published": {"--task", "--out", "--json"},
         "plot": {"what", "--kind", "--image", "--layer", "--grid", "--out"},
         "evolve": {
             "run", "--k", "--k-min", "--k-max", "--max-flops", "--max-params", "--measure", "--evaluations",
@@ -229,6 +231,7 @@ def test_the_options_of_the_other_commands_are_these():
     }  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_training_runs_under_torchrun(finished, tmp_path):
     """Two processes take one half each of the batches of one, and so learn nearly the same."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -18,7 +18,7 @@ from scansearch.costing.latency import LatencyCache, default_cache, measure_cost
 from scansearch.costing.subject import cost_subject
 from scansearch.models import build_model
 from scansearch.models.published import CANDIDATES, PUBLISHED
-from scansearch.records.costs import Costs
+from scansearch.records.costs import CostRow, Costs
 from scansearch.records.space import load_space
 
 # Section 1 of the released code's facts: LocalVim to the unit; LocalVMamba's closed form, whose counter rounds.
@@ -262,3 +262,11 @@ def test_the_published_models_hold_scans_twice():
     assert subject.repeated_scans() == ["layers 13 to 14, 7x7 tokens: w7_flip is h_flip (the same scan)"]
     assert cost_subject("localvmamba_tiny", image_size=448).repeated_scans() == []
     assert cost_subject("localvim_tiny").repeated_scans() == []
+
+
+def test_a_latency_within_its_noise_is_a_bound_and_no_zero() -> None:
+    assert CostRow(0, "h", 1, 1, 2.5, 0.1).latency == "2.500 ms"
+    assert CostRow(0, "h", 1, 1, 0.0, 1.745).latency == "< 3.490 ms"
+    assert CostRow(0, "h", 1, 1, 0.2, 0.1).latency == "< 0.400 ms"
+    assert CostRow(0, "h", 1, 1, 2.5).latency == "2.500 ms"
+    assert CostRow(0, "h", 1, 1).latency == ""

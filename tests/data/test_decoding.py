@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import struct
 import zlib
@@ -195,6 +196,27 @@ def test_grey_of_16_bits_keeps_its_picture(tmp_path: Path) -> None:
     data = data_of(Image.fromarray(SIXTEEN), tmp_path / "x.png")
     assert pixels(data).std() > 50
     assert any(note.startswith("16-bit pictures") for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (SIXTEEN // 16, "none that was looked at is brighter than 40.., so 17 of 256 grey levels"),
+        (SIXTEEN, None),
+        (400 * UNIT - 200, "values below 0 are black, and the lowest looked at is -1"),
+        (400 * UNIT, None),
+    ],
+    ids=["12 bits in 16", "16 bits", "negative", "positive"],
+)
+def test_values_that_8_bits_do_not_hold_are_told(
+    values: np.ndarray, note: str | None, tmp_path: Path
+) -> None:
+    notes = data_of(
+        Image.fromarray(values), tmp_path / ("x.png" if values.dtype == np.uint16 else "x.tif")
+    ).notes
+    told = [line for line in notes if "grey levels" in line or "below 0" in line]
+    assert len(told) == (note is not None), notes
+    assert note is None or re.search(note, told[0])
 
 
 NOTES = {

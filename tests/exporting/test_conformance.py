@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,19 @@ def test_a_target_says_what_it_makes(format: str) -> None:
     assert all(suffix.startswith(".") for suffix in target.SUFFIXES)
 
 
+# Formats that are traced or loaded in a process of their own take long: of each, one family is in the normal suite.
+ONE_FAMILY = {"onnx": "local_vmamba", "torch-export": "local_vmamba", "timm": "local_vim"}
+
+
+def both_families() -> Iterator[object]:
+    for name in FORMATS:
+        for family in ("local_vim", "local_vmamba"):
+            normal = ONE_FAMILY.get(name, family) == family
+            yield pytest.param(name, family, marks=[] if normal else [pytest.mark.long])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
+@pytest.mark.parametrize(("format", "family"), list(both_families()), indirect=["format"])
 def test_a_target_writes_what_it_says_and_nothing_beside(
     format: str, family: str, genotypes: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -107,6 +119,11 @@ def test_a_wrong_name_is_refused_before_anything_is_made(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "format",
+    [pytest.param(name, marks=[pytest.mark.long] if name in ("onnx", "timm") else []) for name in FORMATS],
+    indirect=True,
+)
 def test_a_model_that_computes_something_else_leaves_nothing(
     format: str, genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

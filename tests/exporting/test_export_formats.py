@@ -1,4 +1,4 @@
-"""Every format gives back the model it was made from, and bad input or a wrong export leaves no file."""
+"""Every format gives back the model it was made from, names no folder, and bad input is one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,40 +14,22 @@ from typing import Any
 import pytest
 import timm
 import torch
+from support.exports import SIZES, trained
 
 import scansearch.models
 from scansearch.cli import main
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.exporting import export
-from scansearch.exporting.check import ExportMismatch, compare
-from scansearch.exporting.read_program import load_program
-from scansearch.exporting.source import Source, SourceOptions, load_source
+from scansearch.exporting.source import SourceOptions, load_source
 from scansearch.exporting.targets import (
-    genotype_yaml,
     hub_folder,
-    standalone_file,
-    torch_program,
-    weight_file,
 )
 from scansearch.records.genotype import Genotype
 from scansearch.records.weights import load_weights, save_weights
 
-SIZES = {"num_classes": 4, "in_chans": 1}
+FOLDER, STORE = "folder:/home/somebody/secret/birds", "timm:torch/cifar10@/home/somebody/secret"
 FAMILIES = pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
-
-
-def trained(genotypes: dict[str, Path], family: str, folder: Path) -> tuple[Path, Source]:
-    """A run folder as a training leaves it, with weights that no seed gives."""
-    source = load_source(genotypes[family], SourceOptions(seed=5, **SIZES))
-    with torch.no_grad():
-        for parameter in source.model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    folder.mkdir(exist_ok=True)
-    source.genotype.save(folder / "genotype.yaml")
-    notes = {"data": "digits", "validation_accuracy": 87.5}
-    save_weights(folder / "best.safetensors", source.model, source.genotype, source.arguments, notes)
-    return folder, source
 
 
 @FAMILIES
@@ -185,149 +166,12 @@ from scansearch.models.registry import create
     assert torch.equal(model(images), expected(images))
 
 
-# --- programs ---
-
-WITHOUT_SCANSEARCH = """
-import sys
-for name in ("scansearch", "scansearch_kernels", "timm"):
-    sys.modules[name] = None
-import torch
-torch.set_num_threads(1)
-module = torch.export.load(sys.argv[1]).module()
-for images, logits in torch.load(sys.argv[2], weights_only=True):
-    torch.testing.assert_close(module(images), logits, rtol=1e-5, atol=1e-5)
-"""
-
-
-@pytest.fixture(scope="module")
-def program(genotypes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Source]:
-    folder = tmp_path_factory.mktemp("program")
-    run, source = trained(genotypes, "local_vim", folder / "run")
-    export(run, "torch-export", folder / "model.pt2")
-    return folder / "model.pt2", source
-
-
-@pytest.mark.smoke
-def test_program_runs_without_scansearch_on_any_batch(program: tuple[Path, Source], tmp_path: Path) -> None:
-    path, source = program
-    pairs = [(source.images(batch), source.logits(source.images(batch))) for batch in (1, 2, 5)]
-    torch.save(pairs, tmp_path / "pairs.pt")
-    arguments = [sys.executable, "-c", WITHOUT_SCANSEARCH, str(path), str(tmp_path / "pairs.pt")]
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_program_tells_nothing_of_the_machine_that_made_it(program: tuple[Path, Source]) -> None:
-    here = str(Path(scansearch.models.__file__).parent.parent).encode()
-    assert here not in program[0].read_bytes()
-    assert b"stack_trace" not in program[0].read_bytes()
-
-
 @pytest.mark.parametrize(
-    ("family", "switches"),
+    ("format", "data"),
     [
-        (
-            "local_vim",
-            {"norm": "layer", "branch_attention": "channel+spatial", "merge": "mean", "rope": False},
-        ),
-        ("local_vim", {"class_token": "middle", "window_padding": "zero"}),
-        ("local_vim", {"branch_attention": "none", "global_pool": "last", "position_embedding": False}),
-        ("local_vmamba", {"img_size": 14, "global_pool": "", "drop_path_rate": 0.2}),
+        *((format, FOLDER) for format in ("yaml", "safetensors", "hub", "standalone", "timm")),
+        *((format, STORE) for format in ("yaml", "safetensors")),
     ],
-)
-def test_programs_of_other_switches_are_read_back(
-    family: str, switches: dict[str, Any], genotypes: dict[str, Path], tmp_path: Path
-) -> None:
-    genotype = Genotype.load(genotypes[family])
-    changed = Genotype(family=genotype.family, layers=genotype.layers, model=genotype.model | switches)
-    changed.save(tmp_path / "changed.yaml")
-    source = load_source(tmp_path / "changed.yaml", SourceOptions(**SIZES))
-    torch.export.save(
-        torch_program.trace(standalone_file.plain_model(source), source), tmp_path / "model.pt2"
-    )
-    module = load_program(tmp_path / "model.pt2").module()
-    compare(source, lambda images: module(images).detach(), tolerance=1e-5, batches=(1, 4))
-
-
-# --- mismatches ---
-
-
-def spoil(source: Source) -> torch.nn.Module:
-    """The plain model with one weight changed a little."""
-    model = ORIGINAL(source)
-    with torch.no_grad():
-        next(p for name, p in model.named_parameters() if name.endswith("head.weight"))[0, 0] += 0.1
-    return model
-
-
-ORIGINAL = standalone_file.plain_model
-
-
-def test_a_wrong_program_leaves_no_file(
-    genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch_program, "plain_model", spoil)
-    with pytest.raises(ExportMismatch, match="logits differ by"):
-        export(genotypes["local_vim"], "torch-export", tmp_path / "out" / "model.pt2", **SIZES)
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_a_wrong_standalone_file_keeps_the_old_one(
-    genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = standalone_file.standalone_text
-    wrong = "return self.out_proj(self.merge(y))"
-    right = "return self.out_proj(self.merge(y * F.silu(z).unsqueeze(1)))"
-    assert right in original(load_source(genotypes["local_vim"], SourceOptions(**SIZES)))
-    monkeypatch.setattr(
-        standalone_file, "standalone_text", lambda source: original(source).replace(right, wrong)
-    )
-    out = tmp_path / "model.py"
-    out.write_text("# the old one\n")
-    with pytest.raises(ExportMismatch, match="logits differ by"):
-        export(genotypes["local_vim"], "standalone", out, **SIZES)
-    assert out.read_text() == "# the old one\n"
-    assert list(tmp_path.iterdir()) == [out]
-
-
-@pytest.mark.parametrize("module", [weight_file, hub_folder])
-def test_wrong_weights_leave_nothing(
-    module: Any, genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def save(path: Path, model: torch.nn.Module, *rest: Any) -> None:
-        other = load_source(genotypes["local_vim"], SourceOptions(seed=99, **SIZES))
-        save_weights(path, other.model, *rest)
-
-    monkeypatch.setattr(module, "save_weights", save)
-    out = tmp_path / ("model.safetensors" if module.SUFFIXES else "hub")
-    with pytest.raises(ExportMismatch, match="logits differ by"):
-        module.export(load_source(genotypes["local_vim"], SourceOptions(**SIZES)), out)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_lossy_genotype_file_leaves_nothing(
-    genotypes: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = load_source(genotypes["local_vim"], SourceOptions(**SIZES))
-    lines = source.genotype.to_yaml().replace("w4_flip", "w3_flip").splitlines(keepends=True)
-    text = "".join(line for line in lines if not line.startswith("hash:"))
-    monkeypatch.setattr(Genotype, "to_yaml", lambda self: text)
-    with pytest.raises(ExportMismatch, match="does not survive"):
-        genotype_yaml.export(source, tmp_path / "out.yaml")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_logits_that_are_not_finite_or_of_another_shape_are_mismatches(genotypes: dict[str, Path]) -> None:
-    source = load_source(genotypes["local_vim"], SourceOptions(**SIZES))
-    with pytest.raises(ExportMismatch, match="differ by nan"):
-        compare(source, lambda images: source.logits(images) * float("nan"), tolerance=1e-4)
-    with pytest.raises(ExportMismatch, match=r"gives \[2, 3\], the model \[2, 4\]"):
-        compare(source, lambda images: source.logits(images)[:, :3], tolerance=1e-4)
-
-
-@pytest.mark.parametrize("format", ["yaml", "safetensors", "hub", "standalone", "timm"])
-@pytest.mark.parametrize(
-    "data", ["folder:/home/somebody/secret/birds", "timm:torch/cifar10@/home/somebody/secret"]
 )
 def test_exports_name_no_folder_of_this_machine(
     data: str, format: str, genotypes: dict[str, Path], tmp_path: Path

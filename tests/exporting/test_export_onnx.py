@@ -22,7 +22,7 @@ needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"extra onnx is not instal
 
 @pytest.mark.smoke
 @needs_onnx
-@pytest.mark.parametrize("family", ["local_vim", "local_vmamba"])
+@pytest.mark.parametrize("family", [pytest.param("local_vmamba", marks=pytest.mark.long), "local_vim"])
 def test_onnxruntime_gives_the_same_logits_for_any_batch(
     family: str, genotypes: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import pytest
 import torch
 from support.commands import call
 from support.pictures import made_images
+from support.trainings import tiny_genotype
 
+import scansearch
 from scansearch.analysis.compare import Row, to_csv, to_markdown
 from scansearch.cli.screen import print_lines, print_table
 from scansearch.data import load_data
@@ -110,6 +113,59 @@ def test_an_interruption_says_so(capsys: pytest.CaptureFixture[str], monkeypatch
         assert call(capsys, command, "folder") == (130, "", "error: interrupted\n")
 
 
+ODD = ("\x1b[31mred", "a|b", "<img src=x>", "$10_$20", "n" * 200)
+
+
+@pytest.fixture(scope="module")
+def odd_training(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[scansearch.TrainResult, list[Any], list[str]]:
+    """A training on odd class names, what it told, and what was warned, with one picture that cannot be drawn."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 8, 8), dtype=np.uint8)
+    data = scansearch.data_from_arrays(images, [i % 5 for i in range(60)], classes=ODD, name="odd")
+    told: list[Any] = []
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise InputError("nothing to draw")
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        patch.setattr("scansearch.plots.training.curves_figure", fails)
+        result = scansearch.train(
+            tiny_genotype(),
+            data=data,
+            out=tmp_path_factory.mktemp("odd") / "run",
+            epochs=1,
+            batch_size=8,
+            device="cpu",
+            observe=told.append,
+        )
+    return result, told, [str(one.message) for one in warned]
+
+
+def test_odd_class_names_are_shown_and_not_obeyed(odd_training: Any) -> None:
+    result, _, warned = odd_training
+    summary = (result.run.folder / "summary.md").read_text()
+    assert all(sign not in summary for sign in "\x1b\x07")
+    assert "<img" not in summary.replace("\\<", "")
+    rows = [
+        line for line in summary.splitlines() if (line.startswith("| ") and "red" in line) or "a\\|b" in line
+    ]
+    assert len(rows) == 2
+    assert all(row.replace("\\|", "").count("|") == 3 for row in rows)
+    assert not [line for line in warned if "Glyph" in line or "ymbol" in line]
+    assert set(json.loads((result.run.folder / "result.json").read_text())["test"]["classes"]) == set(ODD)
+
+
+def test_a_picture_that_cannot_be_drawn_loses_no_result(odd_training: Any) -> None:
+    result, told, _ = odd_training
+    assert "plots/training.png is not drawn: nothing to draw" in [getattr(one, "text", "") for one in told]
+    assert not (result.run.folder / "plots" / "training.png").exists()
+    for name in ("result.json", "summary.md", "plots/confusion.png", "plots/samples.png"):
+        assert (result.run.folder / name).stat().st_size > 0
+
+
 # --- what is no regular file ---
 
 
@@ -141,9 +197,10 @@ def test_pipes_and_devices_are_refused_unread(
     assert (code, error.count("\n")) == (2, 1), error
 
 
-def test_a_pipe_among_images_is_a_broken_image(tmp_path: Path) -> None:
+def test_a_pipe_or_a_device_among_images_is_a_broken_image(tmp_path: Path) -> None:
     made_images(tmp_path / "data", ["a", "b"], 6)
     os.mkfifo(tmp_path / "data" / "a" / "pipe.png")
+    (tmp_path / "data" / "b" / "endless.png").symlink_to("/dev/zero")
     data = load_data(f"folder:{tmp_path / 'data'}", image_size=8)
     messages = []
     for part in (data.train, data.validation, data.test):
@@ -152,8 +209,8 @@ def test_a_pipe_among_images_is_a_broken_image(tmp_path: Path) -> None:
                 part.read(index)
             except InputError as error:
                 messages.append(str(error))
-    assert len(messages) == 1
-    assert "is no regular file" in messages[0]
+    assert len(messages) == 2
+    assert all("is no regular file" in message for message in messages)
 
 
 def test_a_link_to_a_folder_above_shows_no_picture_twice(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ import pytest
 PUBLIC = {
     "scansearch": {
         "Costs", "Evaluation", "Genotype", "LoadedModel", "Preferences", "Probe", "Run", "SearchResult", "SearchSpace",
-        "TrainResult", "bench_table", "data_from_arrays", "data_from_dataset", "derive", "evaluate", "evolve", "export",
-        "load", "load_space", "pareto_front", "parse_direction", "probe", "register_direction", "search", "train",
+        "TrainResult",
+        "baseline_genotype", "bench_table", "data_from_arrays", "data_from_dataset", "derive", "evaluate", "evolve",
+        "export", "load", "load_space", "pareto_front", "parse_direction", "probe", "register_direction", "search",
+        "train",
     },
     "scansearch.errors": {"InputError", "MissingExtra", "RunStopped"},
     "scansearch.models": {"CONFIGURATION", "create", "LayerGates", "LocalVMamba", "LocalVim", "build_model"},

@@ -29,6 +29,10 @@ RUN = {
     "scansearch run --space vim8 --k 4": [*SHORT, "--set", "evolution.evaluations=4"],
     "scansearch run --resume runs/...": ["--quiet"],
     "scansearch train runs/NAME": ["--data", "digits", *SHORT, "--out", "trained-again"],
+    "scansearch train random:1 --space vim8 --k 4 --data digits": [
+        *SHORT,
+        *("--out", "trained-random"),
+    ],
     "scansearch evaluate runs/TRAINED": ["--device", "cpu"],
     "scansearch derive runs/A runs/B --k 3": [],
     "scansearch export runs/TRAINED --format standalone --out model.py": [],
@@ -44,6 +48,7 @@ RUN = {
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
     "scansearch plot runs/NAME": [],
+    "scansearch published --task segment": [],
 }
 NOT_RUN = {
     "make run": "an environment of its own: .ci/run",

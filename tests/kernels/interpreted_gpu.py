@@ -1,6 +1,7 @@
 """The GPU kernels in Triton's interpreter against the reference. Run by test_gpu_interpreted.py in its own process."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -27,12 +28,23 @@ def planned(arguments: dict[str, Any]) -> calls.ScanCall:
     return calls.check_scan(*(arguments.get(name) for name in names))
 
 
-@pytest.mark.parametrize("name", CASES)
+# Of the normal suite; all of them are `long`.
+QUICK = {"lengths_orders", "padded_low_rank", "both_orders", "one_step", "one_channel", "bare", "empty_batch"}
+
+
+def quick_first(values: Iterable[Any], quick: set[Any]) -> list[Any]:
+    """``values`` as parameters, those outside ``quick`` marked ``long``."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.long) for value in values]
+
+
+@pytest.mark.parametrize("name", quick_first(CASES, QUICK))
 def test_every_kind_of_call_in_float64(name: str) -> None:
     compare(drawn(CASES[name], batch=min(CASES[name].batch, 1)))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype", quick_first([torch.float32, torch.bfloat16, torch.float16], {torch.bfloat16})
+)
 def test_largest_interpreted_size_with_padding_in_low_precision(dtype: torch.dtype) -> None:
     case = ScanCase(
         rank=3, read="padded", rows=49, dim=32, states=8, batch=1, directions=1, shared_u=True, dtype=dtype
@@ -48,7 +60,9 @@ def test_bfloat16_activations_with_float32_parameters() -> None:
     compare(arguments, dtype=torch.bfloat16)
 
 
-@pytest.mark.parametrize("name", ["padded_low_rank", "longer_than_a_chunk", "lengths_orders"])
+@pytest.mark.parametrize(
+    "name", quick_first(["padded_low_rank", "longer_than_a_chunk", "lengths_orders"], {"padded_low_rank"})
+)
 def test_a_sequence_split_into_segments_gives_the_same(name: str) -> None:
     arguments = drawn(CASES[name], batch=1, rows=33)
     for tensor in tensors_of(arguments).values():
@@ -74,6 +88,7 @@ def test_a_sequence_split_into_segments_gives_the_same(name: str) -> None:
         close(gradients[name], gradient, torch.float64, f"gradient of {name}")
 
 
+@pytest.mark.long
 def test_slices_of_one_projection_are_read_in_place_and_correctly() -> None:
     """Every batch element of tensors cut from a wider one, with gradients that arrive expanded."""
     directions, rows, dim, states, rank = 2, 10, 5, 3, 2

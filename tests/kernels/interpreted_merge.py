@@ -31,8 +31,8 @@ SHAPES = [  # batch, directions, length, dim: of several rows per tile, of sever
     (1, 1, 7, 64),
     (3, 2, 1, 100),
     (1, 4, 9, 192),
-    (1, 2, 1100, 16),
-    (1, 2, 35, 600),
+    pytest.param((1, 2, 1100, 16), marks=pytest.mark.long),
+    pytest.param((1, 2, 35, 600), marks=pytest.mark.long),
     (2, 1, 3, 1536),
 ]
 
@@ -48,7 +48,10 @@ def test_means_and_their_gradient_in_float64(shape: tuple[int, ...]) -> None:
     compare_means(drawn(shape, torch.float64)[0])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_low_precision_is_rounded_once(dtype: torch.dtype, kind: str) -> None:
     """With float32 gates and channel factors beside 16-bit branches, as under autocast."""
@@ -58,7 +61,9 @@ def test_low_precision_is_rounded_once(dtype: torch.dtype, kind: str) -> None:
     compare_means(y)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "both" else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS]
+)
 def test_strides_of_the_caller_are_read(kind: str) -> None:
     """Slices, another order of axes, a last axis that is not contiguous, and expanded gradients."""
     y, channel, gates = drawn((2, 4, 6, 40), torch.float64)
@@ -84,6 +89,7 @@ def test_rows_without_variance_stay_finite() -> None:
     compare_means(constant)
 
 
+@pytest.mark.long
 def test_runs_agree_in_every_bit() -> None:
     y, channel, gates = (part.requires_grad_() for part in drawn((1, 2, 40, 500), torch.float32))
     runs = []

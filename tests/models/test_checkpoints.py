@@ -12,11 +12,15 @@ import timm
 import torch
 import typer
 from safetensors.torch import load_file, save_file
+from support.commands import call
 from torch import Tensor
 
+from scansearch.errors import InputError
 from scansearch.models import LocalVim, LocalVMamba
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.checkpoints import from_released, read_checkpoint, to_released
+from scansearch.records.lookup import published_genotype
+from scansearch.records.weights import load_weights
 
 VIM = {"img_size": 12, "patch_size": 4, "embed_dim": 16, "states": 4, "num_classes": 3}
 VMAMBA = {"dims": (8, 16), "depths": (1, 1), "img_size": 12, "patch_size": 2, "states": 4, "num_classes": 3}
@@ -118,11 +122,17 @@ def test_what_does_not_fit_is_named() -> None:
         to_released(LocalVim([("v",)], pyramid=True, **VIM))
 
 
-@pytest.mark.parametrize("layout", ["bare", "model", "state_dict", "state_dict_ema", "module"])
+PREFIXES = ("module", "model", "backbone", "_orig_mod", "_orig_mod.module", "model.backbone")
+
+
+@pytest.mark.parametrize(
+    "layout", ["bare", "model", "state_dict", "state_dict_ema", *(f"{p}." for p in PREFIXES)]
+)
 def test_every_usual_file_layout_is_read(layout: str, tmp_path: Path) -> None:
     state = to_released(randomised("local_vmamba"))
-    data: Any = {f"module.{key}": value for key, value in state.items()} if layout == "module" else state
-    if layout not in ("bare", "module"):
+    prefixed = layout.endswith(".")
+    data: Any = {f"{layout}{key}": value for key, value in state.items()} if prefixed else state
+    if layout != "bare" and not prefixed:
         arguments = argparse.Namespace(lr=1e-3, name="x", betas=(0.9, 0.99))
         data = {layout: data, "args": arguments, "epoch": 3, "optimizer": {"state": {}}}
     torch.save(data, tmp_path / "c.pth")
@@ -199,6 +209,40 @@ def test_the_command_converts_there_and_back(tmp_path: Path) -> None:
     back = load_file(tmp_path / "back.safetensors")
     assert back.keys() == released.keys()
     assert all(torch.equal(back[key], value) for key, value in released.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read(dtype: torch.dtype) -> None:
+    model = randomised("local_vim")
+    halves = {name: value.to(dtype) for name, value in to_released(model).items()}
+    for name, value in from_released(model, halves).items():
+        torch.testing.assert_close(value.float(), model.state_dict()[name].to(dtype).float(), rtol=0, atol=0)
+    for name in ("rope.freqs_cos", "rope.freqs_sin"):
+        other = halves | {name: (halves[name].float() + 0.05).to(dtype)}
+        with pytest.raises(InputError, match="rope tables"):
+            from_released(model, other)
+
+
+def test_a_converted_file_is_evaluated_and_trained_from(tmp_path: Path, capsys: Any) -> None:
+    """The header holds the published genotype, so that the file serves wherever weights do."""
+    model = timm.create_model("vim_tiny", num_classes=10, img_size=28)
+    torch.save(to_released(model), tmp_path / "released.pth")
+    ours = tmp_path / "ours.safetensors"
+    options = ("--model", "vim_tiny", "--image-size", "28", "--out", str(ours))
+    code, shown = command(str(tmp_path / "released.pth"), *options)
+    assert code == 0, shown
+    weights = load_weights(ours)
+    assert weights.genotype.layers == published_genotype("vim_tiny").layers
+    assert weights.arguments == {"num_classes": 10, "in_chans": 3, "img_size": 28}
+    assert weights.notes["converted_from"] == "released.pth"
+    images = torch.randn(2, 3, 28, 28)
+    torch.testing.assert_close(weights.model(images), model.eval()(images))
+    code, _, err = call(capsys, "evaluate", str(ours), "--data", "fake:28x28:10", "--device", "cpu", "--json")
+    assert code == 0, err
+    code, _, err = call(capsys, "evaluate", str(ours), "--device", "cpu")
+    assert code == 2
+    assert "--data" in err
+    assert err.count("\n") == 1
 
 
 def test_the_command_names_what_does_not_fit(tmp_path: Path) -> None:

@@ -64,10 +64,9 @@ def _compilations() -> Iterator[object]:
     for backend in ("eager", "aot_eager", "inductor"):
         for padding in ("zero", "skip"):
             for make in (vim, vim_token, vmamba):
-                short = padding == "skip" and (
-                    (backend == "aot_eager" and make is vmamba) or (backend == "inductor" and make is vim)
-                )
+                short = padding == "skip" and backend == "aot_eager" and make is vmamba
                 marks = [COMPILER] * (backend == "inductor") + [pytest.mark.long] * (not short)
+                marks += [pytest.mark.smoke] * (backend == "aot_eager" and short)
                 yield pytest.param(make, padding, backend, marks=marks)
 
 
@@ -95,7 +94,10 @@ torch.testing.assert_close(torch.export.load(program).module()(images), logits, 
 """
 
 
-@MODELS
+@pytest.mark.parametrize(
+    "make",
+    [pytest.param(vim, marks=pytest.mark.long), pytest.param(vim_token, marks=pytest.mark.long), vmamba],
+)
 def test_a_saved_program_runs_in_a_new_process(make: Make, tmp_path: Path) -> None:
     model, x = make().eval(), images()
     with torch.no_grad():

@@ -178,6 +178,12 @@ def test_damaged_lines_of_the_metrics_are_passed_over_and_told(run, capsys):
     code, _, err = call(capsys, "run", "--resume", str(folder), "--quiet")
     assert code == 0, err
     assert "line 3 of metrics.jsonl is damaged" in err
+    path.write_bytes(b"garbage\n")  # nothing is left to draw, and the result is written all the same
+    (folder / "result.json").unlink(missing_ok=True)
+    code, _, err = call(capsys, "run", "--resume", str(folder), "--quiet")
+    assert code == 0, err
+    assert "plots/trajectories.png is not drawn" in err
+    assert (folder / "result.json").is_file()
 
 
 # --- folders --------------------------------------------------------------------------------------------

@@ -118,6 +118,15 @@ def test_a_report_needs_nothing_else_and_runs_nothing(search: Run, training: Run
     assert policy.startswith("default-src 'none'")
 
 
+def test_only_pictures_are_taken_into_a_report(tmp_path: Path) -> None:
+    run = Run.open(search_folder(tmp_path / "run"))
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\x89PNG secret")
+    (run.folder / "plots" / "samples.png").symlink_to(secret)
+    (run.folder / "plots" / "trajectories.png").write_text("no picture")
+    assert "data:image" not in report_html(run)
+
+
 def test_there_is_no_report_of_what_has_not_finished(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has not finished: there is nothing to report"):
         report_html(Run.open(search_folder(tmp_path / "run", finished=False)))
