@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -23,6 +25,21 @@ def gibibytes(count: float) -> str:
 def number(value: float) -> str:
     """A figure in full, so that it can be typed back as a budget."""
     return str(int(value)) if value == int(value) else repr(value)
+
+
+def read_number(text: str) -> float:
+    """``20M``, ``1.5G``, ``300 k`` and plain numbers such as ``1.5e9``.
+
+    Raises:
+        ValueError: another text.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*([kMG]?)\s*", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no number: write 20M, 1.5G or 1.5e9")
+    value = float(match[1] + (match[2] or "")) * {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}[match[3]]
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is no number that can be held")
+    return value
 
 
 def printable(text: str) -> str:

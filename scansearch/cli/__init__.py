@@ -21,6 +21,7 @@ from scansearch.cli import published as published_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
+from scansearch.cli.examples import example
 from scansearch.errors import InputError, RunStopped
 from scansearch.runs.rank import is_main_process
 from scansearch.text import printable
@@ -54,28 +55,28 @@ def every_command(version: Version = False) -> None:
     """Search the scan directions of vision state-space models."""
 
 
-app.command("run")(run_command.run)
-app.command("derive")(derive.derive_command)
-app.command("train")(train_command.train)
-app.command("evaluate")(evaluate_command.evaluate)
-app.command("predict")(predict_command.predict)
-app.command("show")(show.show)
-app.command("list")(show.list_runs)
-app.command("compare")(compare_command.compare)
-app.command("evolve")(evolve_command.evolve)
-app.command("rank")(rank_command.rank)
-app.command("probe")(probe_command.probe)
-app.command("export")(export_command.export)
-app.command("costs")(costs.costs)
-app.command("plot")(plot_command.plot)
-app.command("published")(published_command.published)
-app.command("convert")(convert.convert)
-app.command("timm", context_settings=timm_script.SETTINGS)(timm_script.timm_script)
+app.command("run", epilog=example("run"))(run_command.run)
+app.command("derive", epilog=example("derive"))(derive.derive_command)
+app.command("train", epilog=example("train"))(train_command.train)
+app.command("evaluate", epilog=example("evaluate"))(evaluate_command.evaluate)
+app.command("predict", epilog=example("predict"))(predict_command.predict)
+app.command("show", epilog=example("show"))(show.show)
+app.command("list", epilog=example("list"))(show.list_runs)
+app.command("compare", epilog=example("compare"))(compare_command.compare)
+app.command("evolve", epilog=example("evolve"))(evolve_command.evolve)
+app.command("rank", epilog=example("rank"))(rank_command.rank)
+app.command("probe", epilog=example("probe"))(probe_command.probe)
+app.command("export", epilog=example("export"))(export_command.export)
+app.command("costs", epilog=example("costs"))(costs.costs)
+app.command("plot", epilog=example("plot"))(plot_command.plot)
+app.command("published", epilog=example("published"))(published_command.published)
+app.command("convert", epilog=example("convert"))(convert.convert)
+app.command("timm", epilog=example("timm"), context_settings=timm_script.SETTINGS)(timm_script.timm_script)
 app.add_typer(bench.app, name="bench")
-app.command("spaces")(info.spaces)
-app.command("directions")(info.directions)
-app.command("doctor")(doctor_command.doctor)
-app.command("version")(info.version)
+app.command("spaces", epilog=example("spaces"))(info.spaces)
+app.command("directions", epilog=example("directions"))(info.directions)
+app.command("doctor", epilog=example("doctor"))(doctor_command.doctor)
+app.command("version", epilog=example("version"))(info.version)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,8 +11,6 @@ def doctor(as_json: AsJson = False) -> None:
     """Tell devices, kernels, versions and extras in plain words, and test each kernel against the reference.
 
     The exit code is 1 where something that should work does not; an extra that is not installed is no fault.
-
-    Example: scansearch doctor
     """
     from scansearch.bench.doctor import CheckUp, examine
     from scansearch.cli.screen import print_lines, show_rows

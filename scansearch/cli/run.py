@@ -11,13 +11,13 @@ from scansearch.cli.options import (
     BatchSize,
     Channels,
     Device,
-    Epochs,
     Quiet,
     Recipe,
     Resume,
     RunOut,
     Seed,
     data_option,
+    epochs_option,
     given_options,
     image_size,
     image_size_option,
@@ -37,6 +37,7 @@ Space = Annotated[str, option(help="Search space: a name from `scansearch spaces
 Directions = Annotated[int, k_option()]
 Variant = Annotated[str | None, option(help="Size of the models", default="the space's own")]
 Data = Annotated[str, data_option()]
+Epochs = Annotated[int | None, epochs_option(15)]
 ImageSize = Annotated[str | None, image_size_option("that of the variant")]
 StrategyName = Annotated[str, option("--strategy", help=one_of(STRATEGIES))]
 Verify = Annotated[
@@ -45,7 +46,9 @@ Verify = Annotated[
         help="After the search, train so many of its best genotypes briefly, and a random one; keep the best"
     ),
 ]
-Settings = Annotated[list[str] | None, settings_option("alphas.lr=0.01")]
+Settings = Annotated[
+    list[str] | None, settings_option("weights.lr=0.005, the learning rate as it is by default")
+]
 
 
 def run(

@@ -19,10 +19,7 @@ Below = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to look, ho
 
 
 def show(run: AnyRun, as_json: AsJson = False) -> None:
-    """Tell what a run was asked, what came out or where it stopped, and what to type next.
-
-    Example: scansearch show runs/NAME
-    """
+    """Tell what a run was asked, what came out or where it stopped, and what to type next."""
     from scansearch.cli.screen import print_json, print_lines, print_table
     from scansearch.runs.folder import Run
     from scansearch.runs.overview import asked, found, in_words, next_steps, overview, warnings
@@ -75,10 +72,7 @@ HEADINGS = ("run", "kind", "state", "space", "data", "method", "seed", "test %",
 
 
 def list_runs(folder: Below = Path("runs"), as_json: AsJson = False) -> None:
-    """List the runs below a folder: state, space, data and score.
-
-    Example: scansearch list runs
-    """
+    """List the runs below a folder: state, space, data and score."""
     from scansearch.cli.screen import print_lines, show_rows
     from scansearch.runs.overview import overview, runs_below
 

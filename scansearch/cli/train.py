@@ -12,13 +12,13 @@ from scansearch.cli.options import (
     BatchSize,
     Channels,
     Device,
-    Epochs,
     Quiet,
     Recipe,
     Resume,
     RunOut,
     Seed,
     data_option,
+    epochs_option,
     image_size,
     image_size_option,
     k_option,
@@ -40,6 +40,7 @@ Model = Annotated[
 ]
 K = Annotated[int | None, k_option("needed by random:SEED")]
 Data = Annotated[str | None, data_option("that of the search")]
+Epochs = Annotated[int | None, epochs_option(25)]
 ImageSize = Annotated[str | None, image_size_option("that of the search, or the model's own")]
 Weights = Annotated[
     str | None,
@@ -47,7 +48,9 @@ Weights = Annotated[
 ]
 Space = Annotated[str | None, option("--space", help="Search space of a baseline, by name or file")]
 Variant = Annotated[str | None, option("--variant", help="Of the space", default="the space's own default")]
-Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
+Settings = Annotated[
+    list[str] | None, settings_option("optimizer.lr=0.01, the learning rate as it is by default")
+]
 
 
 def train(

@@ -201,7 +201,7 @@ def test_the_options_of_the_other_commands_are_these():
         "predict": {"model", "images", "--top", "--device", "--json"},
         "compare": {"runs", "--out", "--latency", "--device", "--json"},
         "costs": {
-            "subject", "--image-size", "--num-classes", "--variant", "--latency", "--device", "--batch", "--fresh",
+            "subject", "--image-size", "--num-classes", "--variant", "--latency", "--device", "--batch-size", "--fresh",
             "--out", "--json",
         },
         "rank": {"run", "--samples", "--k", "--steps", "--trainings", "--seed", "--out", "--json"},
@@ -221,7 +221,7 @@ def test_the_options_of_the_other_commands_are_these():
             "--allow-equal",
         },
         "export": {
-            "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--in-chans", "--image-size",
+            "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--channels", "--image-size",
             "--name",
         },
         "convert": {"checkpoint", "--model", "--out", "--key", "--image-size", "--back"},
