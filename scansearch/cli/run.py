@@ -138,7 +138,7 @@ def print_result(result: RunResult) -> None:
         lines.append(verdict(result.verified))
     lines += [
         genotype_line(result),
-        f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",
+        f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, report.html, plots/",
         "",
         "next:",
         *(f"  {command}" for command in search_next(result.run.folder, result.genotype)),

@@ -66,7 +66,7 @@ def print_table(
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=any(headings))
     for index, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="left" if index < left else "right")
+        table.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     wide_console().print(table, highlight=False)

@@ -141,7 +141,7 @@ def _print(result: TrainResult) -> None:
     print_lines(
         [
             *training_lines(result),
-            f"written to {result.run.folder}: best.safetensors, result.json, summary.md, plots/",
+            f"written to {result.run.folder}: best.safetensors, result.json, summary.md, report.html, plots/",
             "",
             "next:",
             *(f"  {command}" for command in training_next(result.run.folder)),

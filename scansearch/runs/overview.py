@@ -34,7 +34,7 @@ class RunOverview:
 
     Attributes:
         state: ``running`` while a process is at work in the folder, ``damaged`` where ``problem`` says so.
-        space: of a search or a probe; of a training, what is trained.
+        space: of a training, that of its genotype; where it names none, what was asked to be trained.
         method: the strategy of a search; ``train`` and ``probe`` for the others.
         epoch, epochs: finished ones, and how many there are; None for a probe.
         measure: what the scores are, in words.
@@ -122,7 +122,7 @@ def _run(run: Run, kind: Kind) -> RunOverview:
         folder=str(run.folder),
         kind=kind,
         state="running" if running else "finished" if finished else "unfinished",
-        space=str(config["model" if kind == "training" else "space"]),
+        space=_space(run, config) if kind == "training" else str(config["space"]),
         data=str(config.get("data") or ""),
         method="train" if kind == "training" else str(config["strategy"]),
         seed=int(config["seed"]),
@@ -134,6 +134,12 @@ def _run(run: Run, kind: Kind) -> RunOverview:
         genotype=str(result["genotype"]) if finished else None,
         started=None if started is None else str(started),
     )
+
+
+def _space(run: Run, config: dict[str, Any]) -> str:
+    """Of a training: the space that its genotype is of, else what it was asked to train."""
+    known = run.genotype.space if (run.folder / "genotype.yaml").is_file() else None
+    return known or str(config["model"])
 
 
 def _known(record: dict[str, Any], name: str) -> bool:

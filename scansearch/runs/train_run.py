@@ -136,7 +136,7 @@ class TrainJob(RunJob):
             config = config.model_copy(update={"weights": str(weight_file(config.weights).absolute())})
         job = cls(assemble_training(config, genotype, images), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
-        folder = Path(out) if out is not None else default_folder(name, "train", config.seed, config.data)
+        folder = Path(out) if out is not None else default_folder(name, "train", config.seed, job.config.data)
         job.create(folder)
         return job
 

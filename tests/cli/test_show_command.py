@@ -11,6 +11,7 @@ from support.run_folders import search_folder, training_folder
 
 from scansearch.bench import doctor
 from scansearch.files.lock import held, is_held
+from scansearch.records.genotype import Genotype
 
 HOSTILE = "\x1b[31m<b>"
 
@@ -45,6 +46,7 @@ def test_list_tells_state_space_data_and_score_of_every_run(
         ["e", "probe", "unfinished"],
     ]
     assert lines[0][3:] == ["tiny-test", "digits", "localmamba", "0", "80.25", "81.50"]
+    assert lines[1][3:5] == ["tiny-test", "digits"]
     assert lines[3][3:] == ["epoch", "1", "of", "2", "tiny-test", "digits", "darts", "3", "51.00"]
     assert lines[4][3:6] == ["vim8", "digits", "probe"]
     code, out, _ = call(capsys, "list", str(runs), "--json")
@@ -112,8 +114,18 @@ def test_show_says_what_is_wrong(runs: Path, capsys: pytest.CaptureFixture[str])
     assert (code, "its files are not as scansearch writes them" in out) == (0, True)
 
 
+def test_a_table_loses_nothing_of_a_long_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "run-" + "x" * 190
+    search_folder(tmp_path / name)
+    out = call(capsys, "list", str(tmp_path))[1]
+    assert out.count("x") == 190
+    assert "…" not in out
+
+
 def test_show_lets_no_text_speak_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = training_folder(tmp_path / "run", model=HOSTILE)
+    folder = training_folder(
+        tmp_path / "run", model=HOSTILE, genotype=Genotype(family="local_vim", layers=(("h",),))
+    )
     out = call(capsys, "show", str(folder))[1] + call(capsys, "list", str(tmp_path))[1]
     assert "\x1b" not in out
     assert "\\x1b[31m<b>" in out
