@@ -24,7 +24,7 @@ tests: $(VENV)/.installed-dev
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 notebooks: $(VENV)/.installed-dev
-	$(BIN)/pytest --nbmake --nbmake-timeout=600 notebooks
+	$(BIN)/pytest --nbmake --nbmake-timeout=600 --numprocesses auto notebooks
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/pytest -m long

@@ -3,6 +3,7 @@
 from scansearch.plots.costs import costs_figure
 from scansearch.plots.directions import directions_figure, scan_paths_figure
 from scansearch.plots.genotype import genotype_figure
+from scansearch.plots.published import published_figure
 from scansearch.plots.search import preferences_figure, trajectories_figure
 from scansearch.plots.training import comparison_figure, confusion_figure, curves_figure
 
@@ -14,6 +15,7 @@ __all__ = [
     "directions_figure",
     "genotype_figure",
     "preferences_figure",
+    "published_figure",
     "scan_paths_figure",
     "trajectories_figure",
 ]

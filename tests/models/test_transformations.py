@@ -66,7 +66,7 @@ def _compilations() -> Iterator[object]:
             for make in (vim, vim_token, vmamba):
                 short = padding == "skip" and backend == "aot_eager" and make is vmamba
                 marks = [COMPILER] * (backend == "inductor") + [pytest.mark.long] * (not short)
-                marks += [pytest.mark.smoke] * (backend == "aot_eager" and short)
+                marks += [pytest.mark.smoke] * (backend == "eager" and padding == "skip" and make is vmamba)
                 yield pytest.param(make, padding, backend, marks=marks)
 
 

@@ -23,7 +23,13 @@ def _state(task):
     return {name: tensor.clone() for name, tensor in task.tensors().items()}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        name if name in ("localmamba", "darts2", "spos") else pytest.param(name, marks=pytest.mark.long)
+        for name in STRATEGIES
+    ],
+)
 def test_a_run_resumed_from_any_checkpoint_ends_bit_identical(make_task, strategy):
     options = {"strategy": strategy, "epochs": 3, "seed": 4, "weights": {"drop_path": 0.2}}
     whole = make_task(**options)
