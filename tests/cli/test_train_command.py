@@ -209,16 +209,19 @@ def test_the_options_of_the_other_commands_are_these():
             "--data", "--space", "--variant", "--k", "--genotypes", "--trainings", "--steps", "--image-size",
             "--channels", "--augment", "--seed", "--device", "--out", "--set", "--json",
         },
+        "show": {"run", "--json"},
+        "list": {"folder", "--json"},
+        "doctor": {"--json"},
         "published": {"--task", "--out", "--json"},
         "plot": {"what", "--kind", "--image", "--layer", "--grid", "--out"},
         "evolve": {
             "run", "--k", "--k-min", "--k-max", "--max-flops", "--max-params", "--measure", "--evaluations",
-            "--proposals", "--population", "--seed", "--out",
+            "--proposals", "--population", "--seed", "--out", "--json",
         },
         "derive": {
             "sources", "--k", "--k-min", "--k-max", "--layer-k", "--max-flops", "--max-params", "--max-latency-ms",
             "--costs", "--require", "--forbid", "--pair-flips", "--pareto", "--measure", "--space", "--out",
-            "--allow-equal",
+            "--allow-equal", "--json",
         },
         "export": {
             "subject", "--format", "--out", "--weights", "--seed", "--num-classes", "--channels", "--image-size",
