@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 
 def human(number: float) -> str:
@@ -23,6 +27,21 @@ def number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(value)
 
 
+def read_number(text: str) -> float:
+    """``20M``, ``1.5G``, ``300 k`` and plain numbers such as ``1.5e9``.
+
+    Raises:
+        ValueError: another text.
+    """
+    match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*([kMG]?)\s*", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no number: write 20M, 1.5G or 1.5e9")
+    value = float(match[1] + (match[2] or "")) * {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}[match[3]]
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is no number that can be held")
+    return value
+
+
 def printable(text: str) -> str:
     """``text`` on one line, without what a terminal obeys: control and format characters become escapes.
 
@@ -36,6 +55,27 @@ _OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 def _escaped(sign: str) -> str:
     return sign.encode("unicode_escape", errors="surrogatepass").decode("ascii")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``name`` is probably a misspelling of; None where none is near."""
+    names = list(known)
+    lower = {one.lower(): one for one in reversed(names)}
+    near = difflib.get_close_matches(name[:80].lower(), lower, n=1, cutoff=0.5)
+    return lower[near[0]] if near else None
+
+
+def choices(name: str, known: Iterable[str], more: str = "") -> str:
+    """``(did you mean 'darts'? allowed: darts, gdas)``; ``more`` follows the names, as in ``, or a folder``."""
+    names = list(known)
+    near = nearest(name, names)
+    hint = "" if near is None or near == name else f"did you mean {near!r}? "
+    return f"({hint}allowed: {', '.join(names)}{more})"
+
+
+def span(numbers: Sequence[int]) -> str:
+    """``3``, or ``3 to 5`` for whole numbers in a row."""
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def table_cell(text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from scansearch.errors import InputError
-from scansearch.text import human
+from scansearch.text import choices, human
 
 TABLE = Path(__file__).resolve().parent / "tables" / "published.csv"
 
@@ -108,7 +108,7 @@ def published_rows(task: str = "classify", *, count: bool = True) -> list[Publis
         InputError: another task.
     """
     if task not in TASKS:
-        raise InputError(f"unknown task {task!r} (allowed: {', '.join(TASKS)})")
+        raise InputError(f"unknown task {task!r} {choices(task, TASKS)}")
     _, score, params, flops = TASKS[task]
     with TABLE.open(encoding="utf-8", newline="") as file:
         lines = [line for line in csv.DictReader(file) if line[score]]

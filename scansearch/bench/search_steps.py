@@ -15,6 +15,7 @@ from scansearch.records.space import load_space
 from scansearch.searching.assembly import assemble_search
 from scansearch.searching.config import search_config
 from scansearch.searching.strategies import RELAXATIONS
+from scansearch.text import choices
 
 BASELINE = "softmax"
 
@@ -55,7 +56,7 @@ def bench_search(
     """
     for name in relaxations:
         if name not in RELAXATIONS:
-            raise InputError(f"unknown relaxation {name!r} (allowed: {', '.join(RELAXATIONS)})")
+            raise InputError(f"unknown relaxation {name!r} {choices(name, RELAXATIONS)}")
     tasks = {
         name: _Stepper(name, space, data, k, batch_size, device)
         for name in dict.fromkeys((BASELINE, *relaxations))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from scansearch.cli import bench, convert, costs, derive, info, timm_script
+from scansearch.cli import bench, convert, costs, derive, info, show, timm_script
 from scansearch.cli import compare as compare_command
+from scansearch.cli import doctor as doctor_command
 from scansearch.cli import evaluate as evaluate_command
 from scansearch.cli import evolve as evolve_command
 from scansearch.cli import export as export_command
@@ -20,9 +21,21 @@ from scansearch.cli import published as published_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
-from scansearch.cli.screen import is_main_process
+from scansearch.cli.examples import example
 from scansearch.errors import InputError, RunStopped
+from scansearch.runs.rank import is_main_process
 from scansearch.text import printable
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        info.version()
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+]
 
 # Typer may use its own copy of click, so the class is taken from what it exports.
 _UsageError: Any = typer.BadParameter.__base__
@@ -32,29 +45,38 @@ app = typer.Typer(
     help="Search the scan directions of vision state-space models.",
     epilog="Start with: scansearch run --space vim8 --k 4",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run_command.run)
-app.command("derive")(derive.derive_command)
-app.command("train")(train_command.train)
-app.command("evaluate")(evaluate_command.evaluate)
-app.command("predict")(predict_command.predict)
-app.command("compare")(compare_command.compare)
-app.command("evolve")(evolve_command.evolve)
-app.command("rank")(rank_command.rank)
-app.command("probe")(probe_command.probe)
-app.command("export")(export_command.export)
-app.command("costs")(costs.costs)
-app.command("plot")(plot_command.plot)
-app.command("published")(published_command.published)
-app.command("convert")(convert.convert)
-app.command("timm", context_settings=timm_script.SETTINGS)(timm_script.timm_script)
+
+
+@app.callback()
+def every_command(version: Version = False) -> None:
+    """Search the scan directions of vision state-space models."""
+
+
+app.command("run", epilog=example("run"))(run_command.run)
+app.command("derive", epilog=example("derive"))(derive.derive_command)
+app.command("train", epilog=example("train"))(train_command.train)
+app.command("evaluate", epilog=example("evaluate"))(evaluate_command.evaluate)
+app.command("predict", epilog=example("predict"))(predict_command.predict)
+app.command("show", epilog=example("show"))(show.show)
+app.command("list", epilog=example("list"))(show.list_runs)
+app.command("compare", epilog=example("compare"))(compare_command.compare)
+app.command("evolve", epilog=example("evolve"))(evolve_command.evolve)
+app.command("rank", epilog=example("rank"))(rank_command.rank)
+app.command("probe", epilog=example("probe"))(probe_command.probe)
+app.command("export", epilog=example("export"))(export_command.export)
+app.command("costs", epilog=example("costs"))(costs.costs)
+app.command("plot", epilog=example("plot"))(plot_command.plot)
+app.command("published", epilog=example("published"))(published_command.published)
+app.command("convert", epilog=example("convert"))(convert.convert)
+app.command("timm", epilog=example("timm"), context_settings=timm_script.SETTINGS)(timm_script.timm_script)
 app.add_typer(bench.app, name="bench")
-app.command("spaces")(info.spaces)
-app.command("directions")(info.directions)
-app.command("version")(info.version)
+app.command("spaces", epilog=example("spaces"))(info.spaces)
+app.command("directions", epilog=example("directions"))(info.directions)
+app.command("doctor", epilog=example("doctor"))(doctor_command.doctor)
+app.command("version", epilog=example("version"))(info.version)
 
 
 def main(arguments: list[str] | None = None) -> None:

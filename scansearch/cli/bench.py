@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from scansearch.cli.options import AsJson, data_option
+from scansearch.cli.examples import example
+from scansearch.cli.options import AsJson, data_option, image_side
 from scansearch.cli.screen import print_json, show_rows
 from scansearch.errors import InputError
 
@@ -21,7 +21,7 @@ def bench() -> None:
     """Measure this machine."""
 
 
-@app.command()
+@app.command(epilog=example("bench kernels"))
 def kernels(
     size: Annotated[
         list[str] | None, typer.Option(help="A size by its name; may be repeated. All by default.")
@@ -32,11 +32,11 @@ def kernels(
     device: Annotated[
         str, typer.Option(help="cpu, or cuda for the GPU kernels at the published sizes.")
     ] = "cpu",
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time, on cuda.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time, on cuda.")] = 128,
 ) -> None:
     """Time the kernels against the floor of this machine, after checking that they are right."""
     if device != "cpu":
-        _device_kernels(size, device, batch, repeats, baselines, as_json)
+        _device_kernels(size, device, batch_size, repeats, baselines, as_json)
         return
     from scansearch_kernels.bench import cpu as measure
 
@@ -54,14 +54,14 @@ def kernels(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=example("bench models"))
 def models(
     model: Annotated[
         list[str] | None, typer.Option(help="A timm name; may be repeated. The published ones by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
-    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
-    img_size: Annotated[int, typer.Option("--image-size", min=1, help="Side of the images in pixels.")] = 224,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
+    size: Annotated[str, typer.Option("--image-size", help="Side of the images in pixels.")] = "224",
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32, by autocast.")] = "bfloat16",
     backend: Annotated[str | None, typer.Option(help="Of scan and convolution: cuda, mamba_ssm, ...")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; the median counts.")] = 10,
@@ -73,8 +73,8 @@ def models(
     rows = bench_models(
         model or [*PUBLISHED, *BESIDE],
         device=device,
-        batch=batch,
-        image_size=img_size,
+        batch=batch_size,
+        image_size=image_side(size),
         dtype=dtype,
         backend=backend,
         repeats=repeats,
@@ -84,7 +84,7 @@ def models(
         print_json(rows)
 
 
-@app.command()
+@app.command(epilog=example("bench search"))
 def search(
     space: Annotated[str, typer.Option(help="A space by its name, or its file.")] = "vim8",
     data: Annotated[str, data_option()] = "digits",
@@ -112,7 +112,7 @@ def search(
     show_rows(rows, HEADINGS, cells, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=example("bench standalone"))
 def standalone(
     size: Annotated[
         list[str] | None,
@@ -160,6 +160,6 @@ def _device_kernels(
         tell=lambda line: None if as_json else typer.echo(line),
     )
     if as_json:
-        typer.echo(json.dumps(report, indent=1))
+        print_json([report])
     if not all(row["correct"] and row["merge_correct"] for row in report["sizes"]):
         raise typer.Exit(1)

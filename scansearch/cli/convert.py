@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from scansearch.cli.options import image_side, option
+
 Checkpoint = Annotated[Path, typer.Argument(help="A .pth, .ckpt or .safetensors file.")]
 Model = Annotated[str, typer.Option(help="Registered name, for example localvim_tiny.")]
 Out = Annotated[Path, typer.Option(help="The .safetensors file to write.")]
 Key = Annotated[str | None, typer.Option(help="Entry of the file to take, for example state_dict_ema.")]
-ImageSize = Annotated[int, typer.Option("--image-size", help="Image side that the model was built for.")]
+ImageSize = Annotated[str, option("--image-size", help="Side, in pixels, that the model was built for")]
 Back = Annotated[bool, typer.Option("--back", help="From our layout to the released one.")]
 
 
@@ -20,7 +22,7 @@ def convert(
     model: Model,
     out: Out,
     key: Key = None,
-    img_size: ImageSize = 224,
+    size: ImageSize = "224",
     back: Back = False,
 ) -> None:
     """Convert weights of the released LocalMamba (or Vim, VMamba) to scansearch's layout.
@@ -43,6 +45,7 @@ def convert(
         raise InputError(
             f"{checkpoint} is in scansearch's layout already (--back converts it to the released one)"
         )
+    img_size = image_side(size)
     state = convert_checkpoint(checkpoint, model, key=key, img_size=img_size, back=back)
     make_folder(out.parent)
     if back:

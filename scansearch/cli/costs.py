@@ -33,7 +33,7 @@ def costs(
     variant: Variant = None,
     latency: Latency = False,
     device: MeasureOn = "cpu",
-    batch: Batch = 1,
+    batch_size: Batch = 1,
     fresh: Fresh = False,
     out: Out = None,
     as_json: AsJson = False,
@@ -60,7 +60,7 @@ def costs(
             height,
             width,
             device=device,
-            batch=batch,
+            batch=batch_size,
             cache=cache,
             space=chosen.space,
             variant=chosen.variant,
@@ -80,7 +80,7 @@ def costs(
 def _show(costs: Costs, subject: CostSubject) -> None:
     from scansearch.cli.screen import print_lines, print_table
     from scansearch.costing.flops import released_flops
-    from scansearch.text import human
+    from scansearch.text import human, span
 
     columns = list(dict.fromkeys(name for names in costs.candidates for name in names))
     fixed, *rows = costs.rows()
@@ -88,13 +88,13 @@ def _show(costs: Costs, subject: CostSubject) -> None:
     complete = subject.space is None  # every direction of a genotype is chosen, so there is a total
     for measure in costs.measures:
         print_table(
-            ("layer", *columns),
+            ("layers", *columns),
             [
                 (
-                    str(layer),
-                    *(_figure(cells.get((layer, name)), measure) for name in columns),
+                    span(layers),
+                    *(_figure(cells.get((layers[0], name)), measure) for name in columns),
                 )
-                for layer in range(costs.layers)
+                for layers in costs.equal_layers()
             ],
             title=measure,
         )
@@ -108,7 +108,7 @@ def _show(costs: Costs, subject: CostSubject) -> None:
             if any(row.is_noise for row in rows):
                 lines.append(
                     "figures after < are no larger than twice their deviation: measure several images at once "
-                    "(--batch 8) on a quiet machine"
+                    "(--batch-size 8) on a quiet machine"
                 )
         print_lines([*lines, ""])
     height, width = subject.image_size

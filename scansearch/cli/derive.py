@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scansearch.cli.options import KMax, KMin, MaxFlops, MaxParams, k_option, option
+from scansearch.cli.options import AsJson, KMax, KMin, MaxFlops, MaxParams, k_option, option
 from scansearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def derive_command(
     measure: Measure = "flops",
     space: Space = None,
     out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Choose directions again from what a search preferred, exactly, within budgets."""
     from scansearch.cli.screen import print_warning, save_genotypes
@@ -88,14 +90,39 @@ def derive_command(
     }
     if pareto is None:
         genotype = derive(preferences, **wishes)
-        _show(genotype)
-        save_genotypes([genotype], None if out is None else [out])
+        files = None if out is None else [out]
+        if as_json:
+            _show_json([genotype], files)
+        else:
+            _show(genotype)
+        save_genotypes([genotype], files, quiet=as_json)
         return
     if table is None:
         raise InputError("--pareto needs costs: no run here has a costs.json, so give --costs FILE")
     front = pareto_front(preferences, pareto, measure=measure, **wishes)
-    _show_front(front, measure)
-    save_genotypes(front, None if out is None else numbered(out, len(front)))
+    files = None if out is None else numbered(out, len(front))
+    if as_json:
+        _show_json(front, files)
+    else:
+        _show_front(front, measure)
+    save_genotypes(front, files, quiet=as_json)
+
+
+def _show_json(genotypes: Sequence[Genotype], files: Sequence[Path] | None) -> None:
+    """What was chosen, with its certificate and its file."""
+    from scansearch.cli.screen import file_names, print_json
+
+    print_json(
+        {
+            "genotype": genotype.hash,
+            "layers": genotype.layers,
+            "certificate": None
+            if genotype.certificate is None
+            else genotype.certificate.model_dump(mode="json"),
+            "file": file,
+        }
+        for genotype, file in zip(genotypes, file_names(genotypes, files), strict=True)
+    )
 
 
 def _rule(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from scansearch.cli.options import KMax, KMin, MaxFlops, MaxParams, SearchFolder, k_option, option
+from scansearch.cli.options import AsJson, KMax, KMin, MaxFlops, MaxParams, SearchFolder, k_option, option
 
 if TYPE_CHECKING:
     from scansearch.runs.evolve_run import EvolveResult
@@ -37,6 +38,7 @@ def evolve(
     population: Population = None,
     seed: Seed = 0,
     out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Search the sub-networks of a trained supernet; show the front of validation loss and cost.
 
@@ -61,8 +63,30 @@ def evolve(
         seed=seed,
         warn=print_warning,
     )
-    _show(result)
-    save_genotypes(result.genotypes, None if out is None else numbered(out, len(result.genotypes)))
+    files = None if out is None else numbered(out, len(result.genotypes))
+    if as_json:
+        _show_json(result, files)
+    else:
+        _show(result)
+    save_genotypes(result.genotypes, files, quiet=as_json)
+
+
+def _show_json(result: EvolveResult, files: Sequence[Path] | None) -> None:
+    """The front: what each sub-network is, scores and costs, and its file."""
+    from scansearch.cli.screen import file_names, print_json
+
+    front = zip(result.genotypes, result.evolution.front, file_names(result.genotypes, files), strict=True)
+    print_json(
+        {
+            "genotype": genotype.hash,
+            "layers": one.layers,
+            "loss": one.loss,
+            "cost": one.cost,
+            "measure": result.evolution.measure,
+            "file": file,
+        }
+        for genotype, one, file in front
+    )
 
 
 def _show(result: EvolveResult) -> None:

@@ -21,7 +21,7 @@ Out = Annotated[Path, option(help="The file to write; a folder for hub")]
 Weights = Annotated[Path | None, option(help="Weight file", default="the run's best, else fresh weights")]
 Seed = Annotated[int, option(help="Seed of fresh weights")]
 Channels = Annotated[
-    int | None, option("--in-chans", help="Channels of the images", default="the weights', else 3")
+    int | None, option("--channels", help="Channels of the images", default="the weights', else 3")
 ]
 Name = Annotated[
     str | None, option("--name", help="What the model is called in timm", default="the file's name")
@@ -35,7 +35,7 @@ def export(
     weights: Weights = None,
     seed: Seed = 0,
     num_classes: Classes = None,
-    in_chans: Channels = None,
+    channels: Channels = None,
     size: ImageSize = None,
     name: Name = None,
 ) -> None:
@@ -52,7 +52,7 @@ def export(
         weights=weights,
         seed=seed,
         num_classes=num_classes,
-        in_chans=in_chans,
+        in_chans=channels,
         img_size=image_size(size),
         name=name,
     )

@@ -22,8 +22,26 @@ def option(*flags: str, help: str, default: str = "") -> Any:
     return typer.Option(*flags, help=f"{help}; default: {default}." if default else f"{help}.")
 
 
+def budget_option(*flags: str, help: str) -> Any:
+    """An option that takes 20M and 1.5G."""
+    return typer.Option(*flags, help=f"{help}.", parser=_budget, metavar="NUMBER")
+
+
+def _budget(text: str | float) -> float:
+    from scansearch.text import read_number
+
+    try:
+        return read_number(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def data_option(default: str = "") -> Any:
     return option(help=one_of(SPECIFICATIONS.values()), default=default)
+
+
+def epochs_option(default: int) -> Any:
+    return option("--epochs", help="Passes over the training images", default=str(default))
 
 
 def settings_option(example: str) -> Any:
@@ -46,8 +64,7 @@ Recipe = Annotated[
     Path | None,
     option("--config", help="A recipe, for example one of experiments/; other options override it"),
 ]
-Epochs = Annotated[int | None, option(help="Passes over the training images")]
-BatchSize = Annotated[int | None, option(help="Images per step")]
+BatchSize = Annotated[int | None, option(help="Images per step", default="32")]
 Seed = Annotated[int | None, option(help="Seed of weights, order and augmentation")]
 RunOut = Annotated[Path | None, option(help="Run folder", default="a new one below runs/")]
 Resume = Annotated[
@@ -74,6 +91,20 @@ def image_size(text: str | None) -> int | tuple[int, int] | None:
         size: int | tuple[int, int] | None = read_image_size(text)
     except ValueError as error:
         raise InputError(f"--image-size: {error}") from None
+    return size
+
+
+def image_side(text: str) -> int:
+    """The value of :func:`image_size_option` where images are square.
+
+    Raises:
+        InputError: it is no side.
+    """
+    from scansearch.errors import InputError
+
+    size = image_size(text)
+    if not isinstance(size, int):
+        raise InputError(f"--image-size {text}: here images are square, so give one side such as 224")
     return size
 
 
@@ -108,8 +139,12 @@ Channels = Annotated[
 SearchFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
 KMin = Annotated[int | None, option("--k-min", help="Instead of --k: at least so many")]
 KMax = Annotated[int | None, option("--k-max", help="Instead of --k: at most so many")]
-MaxFlops = Annotated[float | None, option("--max-flops", help="Budget for one image, for example 1.5e9")]
-MaxParams = Annotated[float | None, option("--max-params", help="Budget of parameters")]
+MaxFlops = Annotated[
+    float | None, budget_option("--max-flops", help="Budget for one image, for example 1.5G")
+]
+MaxParams = Annotated[
+    float | None, budget_option("--max-params", help="Budget of parameters, for example 20M")
+]
 
 # What builds or measures models: export, costs, bench.
 ImageSize = Annotated[str | None, image_size_option()]

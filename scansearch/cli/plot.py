@@ -101,7 +101,7 @@ def _default_file(subject: PictureSubject, kind: str) -> Path:
 def _show(subject: PictureSubject, kind: str, grid: tuple[int, int] | None) -> None:
     from scansearch.cli.info import numbered_order
     from scansearch.cli.screen import print_lines, print_table
-    from scansearch.plots.paths import sketch_side
+    from scansearch.display.sketch import sketch_side
     from scansearch.runs.pictures import best_epoch
 
     if subject.named is None:

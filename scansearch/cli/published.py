@@ -14,10 +14,7 @@ Out = Annotated[
 
 
 def published(task: Task = "classify", out: Out = None, as_json: AsJson = False) -> None:
-    """Show published scores, parameters and FLOPs of the field's models, with our counts of those that we build.
-
-    Example: scansearch published --task segment
-    """
+    """Show published scores, parameters and FLOPs of the field's models, with our counts of those that we build."""
     from scansearch.analysis.published import (
         COUNTED,
         HEADINGS,

@@ -11,13 +11,13 @@ from scansearch.cli.options import (
     BatchSize,
     Channels,
     Device,
-    Epochs,
     Quiet,
     Recipe,
     Resume,
     RunOut,
     Seed,
     data_option,
+    epochs_option,
     given_options,
     image_size,
     image_size_option,
@@ -38,6 +38,7 @@ Space = Annotated[str, option(help="Search space: a name from `scansearch spaces
 Directions = Annotated[int, k_option()]
 Variant = Annotated[str | None, option(help="Size of the models", default="the space's own")]
 Data = Annotated[str, data_option()]
+Epochs = Annotated[int | None, epochs_option(15)]
 ImageSize = Annotated[str | None, image_size_option("that of the variant")]
 StrategyName = Annotated[str, option("--strategy", help=one_of(STRATEGIES))]
 Task = Annotated[str, task_option()]
@@ -47,7 +48,9 @@ Verify = Annotated[
         help="After the search, train so many of its best genotypes briefly, and a random one; keep the best"
     ),
 ]
-Settings = Annotated[list[str] | None, settings_option("alphas.lr=0.01")]
+Settings = Annotated[
+    list[str] | None, settings_option("weights.lr=0.005, the learning rate as it is by default")
+]
 
 
 def run(
@@ -79,9 +82,9 @@ def run(
     if resume is not None:
         refuse_beside_resume(context)
 
-    from scansearch.cli.progress import RunView
     from scansearch.data.augment import expand_preset
     from scansearch.files.strict import apply_settings, parse_yaml, read_text
+    from scansearch.runs.progress import RunView
     from scansearch.runs.search_run import resume_search, run_search
     from scansearch.searching.config import search_config
 
@@ -116,8 +119,10 @@ def run(
 
 def print_result(result: RunResult) -> None:
     """The table of layers and directions, the figures, and what to type next, on standard output."""
-    from scansearch.cli.screen import is_main_process, print_lines, print_table
-    from scansearch.runs.search_result import genotype_line, next_commands, verdict
+    from scansearch.cli.screen import print_lines, print_table
+    from scansearch.runs.overview import search_next
+    from scansearch.runs.rank import is_main_process
+    from scansearch.runs.search_result import genotype_line, verdict
 
     if not is_main_process():
         return
@@ -138,9 +143,9 @@ def print_result(result: RunResult) -> None:
         lines.append(verdict(result.verified))
     lines += [
         genotype_line(result),
-        f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, plots/",
+        f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, report.html, plots/",
         "",
         "next:",
-        *(f"  {command}" for command in next_commands(result)),
+        *(f"  {command}" for command in search_next(result.run.folder, result.genotype, result.task)),
     ]
     print_lines(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -24,11 +23,6 @@ def wide_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
-def is_main_process() -> bool:
-    """Whether this is the only process, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def print_lines(lines: Iterable[str]) -> None:
     """Lines of text as they are, never broken."""
     console = wide_console()
@@ -41,28 +35,38 @@ def print_warning(line: str) -> None:
     print(printable(line), file=sys.stderr)
 
 
-def save_genotypes(genotypes: Sequence[Genotype], files: Sequence[Path] | None) -> None:
-    """Write each genotype to its file and say so; None: say how to have them written."""
+def save_genotypes(
+    genotypes: Sequence[Genotype], files: Sequence[Path] | None, *, quiet: bool = False
+) -> None:
+    """Write each genotype to its file and say so; None: say how to have them written. ``quiet``: say nothing."""
     from scansearch.files.outputs import make_folder
 
     if files is None:
-        print_lines(["not written: add --out FILE.yaml"])
+        print_lines([] if quiet else ["not written: add --out FILE.yaml"])
         return
     for genotype, file in zip(genotypes, files, strict=True):
         make_folder(file.parent)
         genotype.save(file)
-        print_lines([f"written to {file}"])
+        print_lines([] if quiet else [f"written to {file}"])
+
+
+def file_names(genotypes: Sequence[Genotype], files: Sequence[Path] | None) -> list[str | None]:
+    """The file of each genotype as JSON has it; None where there is none."""
+    return [None] * len(genotypes) if files is None else [str(file) for file in files]
 
 
 def print_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, title: str | None = None
 ) -> None:
-    """A table of texts as they are; columns after the first ``left`` are set to the right."""
+    """A table of texts as they are; columns after the first ``left`` are set to the right.
+
+    Headings that are all empty take no line.
+    """
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=any(headings))
     for index, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="left" if index < left else "right")
+        table.add_column(Text(heading), justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     wide_console().print(table, highlight=False)

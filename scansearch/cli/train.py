@@ -12,13 +12,13 @@ from scansearch.cli.options import (
     BatchSize,
     Channels,
     Device,
-    Epochs,
     Quiet,
     Recipe,
     Resume,
     RunOut,
     Seed,
     data_option,
+    epochs_option,
     image_size,
     image_size_option,
     k_option,
@@ -41,6 +41,7 @@ Model = Annotated[
 ]
 K = Annotated[int | None, k_option("needed by random:SEED")]
 Data = Annotated[str | None, data_option("that of the search")]
+Epochs = Annotated[int | None, epochs_option(25)]
 ImageSize = Annotated[str | None, image_size_option("that of the search, or the model's own")]
 Weights = Annotated[
     str | None,
@@ -49,7 +50,9 @@ Weights = Annotated[
 Task = Annotated[str | None, task_option("classify")]
 Space = Annotated[str | None, option("--space", help="Search space of a baseline, by name or file")]
 Variant = Annotated[str | None, option("--variant", help="Of the space", default="the space's own default")]
-Settings = Annotated[list[str] | None, settings_option("optimizer.lr=0.01")]
+Settings = Annotated[
+    list[str] | None, settings_option("optimizer.lr=0.01, the learning rate as it is by default")
+]
 
 
 def train(
@@ -86,8 +89,8 @@ def train(
 
     genotype = _baseline(model, space, variant, k)
 
-    from scansearch.cli.progress import RunView
-    from scansearch.cli.screen import is_main_process
+    from scansearch.runs.progress import RunView
+    from scansearch.runs.rank import is_main_process
     from scansearch.runs.train_run import resume_training, run_training
     from scansearch.training.config import train_config
 
@@ -136,14 +139,15 @@ def _baseline(model: str | None, space: str | None, variant: str | None, k: int 
 
 def _print(result: TrainResult) -> None:
     from scansearch.cli.screen import print_lines
-    from scansearch.runs.train_result import next_commands, training_lines
+    from scansearch.runs.overview import training_next
+    from scansearch.runs.train_result import training_lines
 
     print_lines(
         [
             *training_lines(result),
-            f"written to {result.run.folder}: best.safetensors, result.json, summary.md, plots/",
+            f"written to {result.run.folder}: best.safetensors, result.json, summary.md, report.html, plots/",
             "",
             "next:",
-            *(f"  {command}" for command in next_commands(result)),
+            *(f"  {command}" for command in training_next(result.run.folder, result.config.task)),
         ]
     )

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from scansearch.errors import InputError
 from scansearch.files.strict import Numbers, StrictModel
+from scansearch.text import choices
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,7 +88,7 @@ def _from_name(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value not in PRESETS:
-        raise ValueError(f"unknown preset {value!r} (allowed: {', '.join(PRESETS)})")
+        raise ValueError(f"unknown preset {value!r} {choices(value, PRESETS)}")
     return PRESETS[value]
 
 

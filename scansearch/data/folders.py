@@ -15,6 +15,7 @@ from scansearch.data.splits import ImageData
 from scansearch.data.tables import arrange_by_table, table_of
 from scansearch.data.trees import Names, walk
 from scansearch.errors import InputError
+from scansearch.files.regular import similar
 
 
 def read(
@@ -36,7 +37,7 @@ def read(
     """
     root = Path(argument).expanduser()
     if not root.is_dir():
-        raise InputError(f"data folder {str(root)!r} does not exist")
+        raise InputError(f"data folder {str(root)!r} does not exist{similar(root)}")
     tree = walk(root)
     inner = unwrap(tree)
     below = tree.below(inner)

@@ -16,7 +16,8 @@ from scansearch.data.decoding import check_channels
 from scansearch.data.specifications import MASKED, SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
-from scansearch.text import printable
+from scansearch.files.regular import similar
+from scansearch.text import nearest, printable
 
 __all__ = [
     "Augment",
@@ -61,6 +62,15 @@ def _with_kind(spec: str) -> str:
     """``spec``, with its kind where it is the path of a folder alone."""
     known = spec.partition(":")[0] in _READERS
     return f"folder:{spec}" if spec and not known and Path(spec).expanduser().is_dir() else spec
+
+
+def _choices(spec: str, kind: str) -> str:
+    """What is allowed; the nearest kind, or folder, goes first."""
+    near = nearest(kind, SPECIFICATIONS)
+    folder = similar(Path(spec).expanduser()) if near is None and "/" in spec else ""
+    hint = f"did you mean {SPECIFICATIONS[near]!r}? " if near is not None else ""
+    allowed = f"({hint}allowed: {', '.join(SPECIFICATIONS.values())}, or the path of a folder)"
+    return f"{folder.strip()} {allowed}" if folder else allowed
 
 
 def takes_pictures(spec: str) -> bool:
@@ -114,9 +124,7 @@ def load_data(
             f"data {spec!r} has masks, and no class for each picture: it is data of task segment"
         )
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
-        raise InputError(
-            f"unknown data {spec!r} (allowed: {', '.join(SPECIFICATIONS.values())}, or the path of a folder)"
-        )
+        raise InputError(f"unknown data {spec!r} {_choices(spec, kind)}")
     reader = _READERS[kind]
     function = import_module(reader.module).read
     if reader.pictures:

@@ -25,7 +25,7 @@ from scansearch.records.costs import MEASURES, Costs
 from scansearch.records.genotype import Certificate, Genotype
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace, load_space
-from scansearch.text import number
+from scansearch.text import choices, number
 
 
 def derive(
@@ -112,7 +112,7 @@ def pareto_front(
     if n < 1:
         raise InputError(f"n = {n} points of the front: at least 1 is needed")
     if measure not in costs.measures:
-        raise InputError(f"measure {measure!r} is not in the costs (allowed: {', '.join(costs.measures)})")
+        raise InputError(f"measure {measure!r} is not in the costs {choices(measure, costs.measures)}")
     wishes = Wishes(
         k=k,
         k_min=k_min,

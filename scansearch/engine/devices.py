@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from scansearch.errors import InputError, RunStopped
+from scansearch.text import choices
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
 _Item = TypeVar("_Item")
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def make_accelerator(device: str, mixed_precision: str) -> Accelerator:
@@ -30,8 +33,8 @@ def make_accelerator(device: str, mixed_precision: str) -> Accelerator:
     Raises:
         InputError: an unknown or absent device.
     """
-    if device not in ("auto", "cpu", "cuda", "mps"):
-        raise InputError(f"unknown device {device!r} (allowed: auto, cpu, cuda, mps)")
+    if device not in DEVICES:
+        raise InputError(f"unknown device {device!r} {choices(device, DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "device 'cuda' was asked for, but torch finds no CUDA device (allowed here: auto, cpu)"

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from scansearch.errors import InputError
+from scansearch.text import choices
 
 # Format: module, and what it makes.
 FORMATS = {
@@ -74,7 +75,7 @@ def export(
 
     out = Path(out)
     if format not in FORMATS:
-        raise InputError(f"unknown format {format!r} (allowed: {', '.join(FORMATS)})")
+        raise InputError(f"unknown format {format!r} {choices(format, FORMATS)}")
     target = import_module(f"scansearch.exporting.targets.{FORMATS[format][0]}")
     if target.SUFFIXES:
         check_file(out, target.SUFFIXES)

@@ -11,6 +11,27 @@ from pathlib import Path
 from scansearch.errors import InputError
 from scansearch.files.in_place import open_in_place
 
+_HELD: set[Path] = set()  # by this process: to close a file that it has locked would release the lock
+
+
+def is_held(path: Path) -> bool:
+    """Whether this process or another holds the lock in the file ``path``; False where that cannot be told."""
+    if path.absolute() in _HELD:
+        return True
+    try:
+        import fcntl
+
+        if not path.is_file():
+            return False
+        with open_in_place(path) as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+    except (ImportError, OSError, InputError):
+        pass
+    return False
+
 
 @contextmanager
 def held(path: Path, busy: str) -> Iterator[None]:
@@ -42,4 +63,9 @@ def held(path: Path, busy: str) -> Iterator[None]:
             raise InputError(f"{busy} ({holder or 'unknown process'})") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
+        file.flush()
+        _HELD.add(path.absolute())
+        try:
+            yield
+        finally:
+            _HELD.discard(path.absolute())

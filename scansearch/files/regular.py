@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from scansearch.errors import InputError
+from scansearch.text import nearest
 
 
 def check_regular(path: Path) -> None:
@@ -18,13 +19,23 @@ def check_regular(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+        raise InputError(f"{path}: {error.strerror or error}{similar(path)}") from None
     except ValueError as error:  # a NUL character in the name
         raise InputError(f"{str(path)!r}: {error}") from None
     if stat.S_ISDIR(mode):
         raise InputError(f"{path}: Is a directory")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is no regular file")
+
+
+def similar(path: str | Path) -> str:
+    """`` (did you mean 'runs/name'?)`` where the folder of the missing ``path`` has a name like it; else nothing."""
+    missing = Path(path)
+    try:
+        near = nearest(missing.name, sorted(os.listdir(missing.parent)))
+    except (OSError, ValueError):
+        return ""
+    return "" if near in (None, missing.name) else f" (did you mean {str(missing.with_name(str(near)))!r}?)"
 
 
 def read_regular(path: Path, *, limit: int) -> bytes:

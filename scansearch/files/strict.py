@@ -11,13 +11,14 @@ import json
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from scansearch.errors import InputError
 from scansearch.files.regular import read_regular
+from scansearch.text import choices
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,10 +31,31 @@ StringLists = Annotated[tuple[Strings, ...], Strict(False)]
 NumberLists = Annotated[tuple[Numbers, ...], Strict(False)]
 
 
-class StrictModel(BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # which has no public name
+
+
+class _OneLine(ModelMetaclass):
+    """A value that is made from bad arguments says why in one line; inside other values pydantic gathers all."""
+
+    if not TYPE_CHECKING:  # type checkers take the signature of the class
+
+        def __call__(cls, *arguments: Any, **fields: Any) -> Any:  # noqa: N805 - of a metaclass
+            try:
+                return super().__call__(*arguments, **fields)
+            except ValidationError as error:
+                raise InputError(f"{cls.__name__}: {describe(error, cls)}") from None
+
+
+class StrictModel(BaseModel, metaclass=_OneLine):
     """Base of every file and configuration: immutable, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class _Loader(yaml.SafeLoader):
@@ -163,8 +185,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
     # Members of a union put their type into the location: no key of the file, so left out.
     key = ".".join(str(part) for part in first["loc"] if "[" not in str(part))
     if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_fields_at(model, first["loc"][:-1]))
-        text = f"unknown key {key!r}" + (f" (allowed: {allowed})" if allowed else "")
+        allowed = _fields_at(model, first["loc"][:-1])
+        text = f"unknown key {key!r}" + (f" {choices(str(first['loc'][-1]), allowed)}" if allowed else "")
     elif first["type"] == "missing":
         text = f"key {key!r} is missing"
     elif first["type"] == "value_error":

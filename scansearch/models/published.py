@@ -12,6 +12,7 @@ from typing import Any
 
 from scansearch.directions import Layers
 from scansearch.errors import InputError
+from scansearch.text import choices
 
 CANDIDATES = ("h", "h_flip", "v", "v_flip", "w2", "w2_flip", "w7", "w7_flip")
 
@@ -227,5 +228,5 @@ def published(name: str) -> Published:
         InputError: an unknown name.
     """
     if name not in PUBLISHED:
-        raise InputError(f"model {name!r} is unknown: use {', '.join(PUBLISHED)}")
+        raise InputError(f"unknown model {name!r} {choices(name, PUBLISHED)}")
     return PUBLISHED[name]

@@ -1,5 +1,6 @@
 """Every picture, as functions that return a matplotlib Figure and draw on no screen."""
 
+from scansearch.plots.costs import costs_figure
 from scansearch.plots.directions import directions_figure, scan_paths_figure
 from scansearch.plots.genotype import genotype_figure
 from scansearch.plots.published import published_figure
@@ -9,6 +10,7 @@ from scansearch.plots.training import comparison_figure, confusion_figure, curve
 __all__ = [
     "comparison_figure",
     "confusion_figure",
+    "costs_figure",
     "curves_figure",
     "directions_figure",
     "genotype_figure",

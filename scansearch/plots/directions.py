@@ -9,8 +9,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from scansearch.directions import check_directions, parse_direction
+from scansearch.display.sketch import sketch_side
 from scansearch.errors import InputError
-from scansearch.plots.paths import check_grid, draw_path, sketch_side, window_borders
+from scansearch.plots.paths import check_grid, draw_path, window_borders
 from scansearch.plots.words import shortened
 from scansearch.records.genotype import Genotype
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from scansearch.display.sketch import sketch_side
 from scansearch.errors import InputError
-from scansearch.plots.paths import draw_path, sketch_side
+from scansearch.plots.paths import draw_path
 from scansearch.plots.words import shortened, wrapped
 from scansearch.records.genotype import Genotype
 
@@ -57,7 +58,7 @@ def genotype_figure(
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.text(_MARGIN, _MARGIN, lines, fontsize=8, va="top", parse_math=False)
-    grids = _grids(genotype)
+    grids = genotype.known_grids()
     for layer, names in enumerate(genotype.layers):
         row, column = divmod(layer, columns)
         left = _MARGIN + column * (box + _GAP)
@@ -124,11 +125,3 @@ def _arrow(axes, left: float, y: float) -> None:  # type: ignore[no-untyped-def]
 def _heading(genotype: Genotype) -> str:
     origin = f"{genotype.space}/{genotype.variant}" if genotype.space else genotype.family
     return f"{origin}, {len(genotype.layers)} layers, genotype {genotype.hash}"
-
-
-def _grids(genotype: Genotype) -> tuple[tuple[int, int], ...]:
-    """The grids of tokens, where the sizes of the model make sense."""
-    try:
-        return genotype.grids()
-    except InputError:
-        return ()

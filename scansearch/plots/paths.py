@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,33 +11,17 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 
 from scansearch.directions import ScanDirection, parse_direction
+from scansearch.display.sketch import START, window_side
 from scansearch.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-START = "#d43d00"  # tells the start apart from every colour of a path, for colour-blind eyes too
 MOST_TOKENS = 128  # along a side: more cannot be told apart
 # Dark to light, without the lightest end, which white paper would swallow.
 PATH_COLOURS: LinearSegmentedColormap = LinearSegmentedColormap.from_list(
     "path", ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.92, 256))).colors
 )
-_WINDOW = re.compile(r"w<K>v?")
-
-
-def window_side(direction: ScanDirection) -> int | None:
-    """The side of the windows that ``direction`` walks, in tokens; None where it walks none."""
-    return direction.parameter if _WINDOW.fullmatch(direction.family.pattern) else None
-
-
-def sketch_side(name: str) -> int:
-    """The side of the square grid on which the direction called ``name`` can be told from others: 8, or two windows.
-
-    Raises:
-        InputError: an unknown direction.
-    """
-    side = window_side(parse_direction(name))
-    return 8 if side is None or side in (1, 2, 4) else min(2 * side, 32)
 
 
 def check_grid(height: int, width: int) -> tuple[int, int]:

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from scansearch.directions import check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, NumberLists, StrictModel, StringLists, load_json
+from scansearch.text import choices, human, printable, span
+
+if TYPE_CHECKING:
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
 
 MEASURES = ("flops", "params", "latency_ms")
 
@@ -130,8 +136,8 @@ class Costs(StrictModel):
         for index, (names, candidates) in enumerate(zip(layers, self.candidates, strict=True)):
             for name in names:
                 if name not in candidates:
-                    allowed = ", ".join(candidates)
-                    raise InputError(f"layer {index}: the costs do not know {name!r} (allowed: {allowed})")
+                    allowed = choices(name, candidates)
+                    raise InputError(f"layer {index}: the costs do not know {name!r} {allowed}")
             if len(set(names)) != len(names):
                 raise InputError(f"layer {index}: a direction is listed twice")
             chosen.append([float(name in names) for name in candidates])
@@ -195,6 +201,49 @@ class Costs(StrictModel):
                 noise = None if self.latency_noise_ms is None else self.latency_noise_ms[layer][index]
                 rows.append(CostRow(layer, name, **figures, latency_noise_ms=noise))
         return rows
+
+    def equal_layers(self) -> list[list[int]]:
+        """All layers in order; those in a row with the same candidates and figures are in one list."""
+        tables = [table.table for table in self.tables().values()]
+        keys = [(names, *(table[layer] for table in tables)) for layer, names in enumerate(self.candidates)]
+        return [list(group) for _, group in groupby(range(self.layers), key=keys.__getitem__)]
+
+    def __repr__(self) -> str:
+        origin = "" if self.space is None else f" of {printable(self.space)}/{printable(self.variant or '')}"
+        height, width = self.image_size
+        return f"<Costs{origin}: {', '.join(self.measures)} of {self.layers} layers at {height}x{width}>"
+
+    def _repr_html_(self) -> str:
+        from scansearch.display.html import escape, fragment, heat_map, line
+
+        names = list(dict.fromkeys(name for layer in self.candidates for name in layer))
+        parts = [line(repr(self).strip("<>"))]
+        for measure, cost in self.tables().items():
+            figure = "{:.3f} ms".format if measure == "latency_ms" else human
+            rows = []
+            for layers in self.equal_layers():
+                known = dict(zip(self.candidates[layers[0]], cost.table[layers[0]], strict=True))
+                rows.append((span(layers), [known.get(name) for name in names]))
+            parts.append(f"<b>{escape(measure)}</b>")
+            parts.append(heat_map(("layers", *names), rows, figure))
+            parts.append(line(f"on top of {figure(cost.fixed)} that every choice pays", "ss-note"))
+        return fragment(*parts, line(self.convention, "ss-note"))
+
+    def to_frame(self) -> DataFrame:
+        """The figures of :meth:`rows` as a pandas table: ``layer``, ``direction`` and one column for each measure."""
+        from scansearch.display.frames import table_of
+
+        return table_of(map(asdict, self.rows()), list(CostRow.__dataclass_fields__))
+
+    def plot(self, measure: str = "flops") -> Figure:
+        """Heat map of one measure, a matplotlib Figure, see :func:`scansearch.plots.costs_figure`.
+
+        Raises:
+            InputError: a measure that these costs do not have.
+        """
+        from scansearch.display.homes import drawn
+
+        return drawn("costs", self, measure)
 
     def to_json(self) -> str:
         """The file's text, see :meth:`load`."""

@@ -14,6 +14,7 @@ from scansearch.directions import Padding, parse_direction
 from scansearch.records.costs import Costs
 from scansearch.records.preferences import Preferences
 from scansearch.records.space import SearchSpace
+from scansearch.text import span
 
 # Of one layer: the name that is left out, and the one that stands for it.
 Merged = Mapping[str, str]
@@ -101,7 +102,7 @@ def describe_merged(merged: Sequence[Merged], grids: Sequence[tuple[int, int]]) 
     for (left_out, grid), run in groupby(numbered, key=lambda item: item[1]):
         layers = [index for index, _ in run]
         if left_out:
-            where = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]} to {layers[-1]}"
+            where = f"{'layer' if len(layers) == 1 else 'layers'} {span(layers)}"
             pairs = ", ".join(f"{name} is {kept}" for name, kept in left_out.items())
             lines.append(f"{where}, {grid[0]}x{grid[1]} tokens: {pairs} (the same scan)")
     return lines

@@ -16,9 +16,14 @@ from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, StringLists, Strings, dump_yaml, load_yaml
 from scansearch.records.provenance import Provenance
 from scansearch.records.space import Family, SearchSpace, load_space, space_names, token_grids
+from scansearch.text import choices, printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
+
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
 
 # What the families take where ``model`` is silent.
 _PATCH_SIZE = {"local_vim": 16, "local_vmamba": 4}
@@ -115,6 +120,60 @@ class Genotype(StrictModel):
         """The number of directions of each layer."""
         return tuple(len(names) for names in self.layers)
 
+    @property
+    def title(self) -> str:
+        """Where it comes from, its size and its hash, in one line."""
+        origin = f"{self.space}/{self.variant}" if self.space else self.family
+        sizes = sorted(set(self.directions_per_layer))
+        each = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        return printable(
+            f"genotype {self.hash} of {origin}: {len(self.layers)} layers, {each} directions each"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.title}>"
+
+    def _repr_html_(self) -> str:
+        from scansearch.display.html import fragment, line
+        from scansearch.display.sketch import layer_strip
+
+        return fragment(line(self.title), layer_strip(self.layers, self.known_grids()))
+
+    def to_frame(self) -> DataFrame:
+        """A pandas table with a row for each layer and direction: ``layer`` (from 0), ``direction``."""
+        from scansearch.display.frames import table_of
+
+        rows = (
+            {"layer": layer, "direction": name} for layer, names in enumerate(self.layers) for name in names
+        )
+        return table_of(rows, ("layer", "direction"))
+
+    def plot(
+        self, *, image: np.ndarray | None = None, layer: int | None = None, title: str | None = None
+    ) -> Figure:
+        """A matplotlib Figure: all layers as a diagram, or the scans of one, over an image where one is given.
+
+        Args:
+            image: see :func:`scansearch.plots.scan_paths_figure`.
+            layer: whose scans, from 0; None for the diagram, or with an image for layer 0.
+            title: of the diagram, instead of family, space and hash.
+
+        Raises:
+            InputError: a layer that there is not, an image that cannot be drawn, or too many layers for a diagram.
+        """
+        from scansearch.display.homes import drawn
+
+        if image is None and layer is None:
+            return drawn("genotype", self, title=title)
+        return drawn("paths", self, image, layer=layer or 0)
+
+    def known_grids(self) -> tuple[tuple[int, int], ...]:
+        """:meth:`grids`; empty where the sizes in ``model`` make none."""
+        try:
+            return self.grids()
+        except InputError:
+            return ()
+
     def grids(self, image_size: tuple[int, int] | None = None) -> tuple[tuple[int, int], ...]:
         """Rows and columns of tokens that every layer scans, for images of ``image_size`` (height, width) pixels.
 
@@ -159,7 +218,7 @@ class Genotype(StrictModel):
             unknown = [direction for direction in chosen if direction not in allowed]
             if unknown:
                 raise InputError(
-                    f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(allowed)})"
+                    f"layer {index}: {unknown[0]!r} is no candidate {choices(unknown[0], allowed)}"
                 )
             ordered.append(tuple(direction for direction in allowed if direction in chosen))
         model = space.model_arguments(name, "derived")

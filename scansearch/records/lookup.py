@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from scansearch.errors import InputError
+from scansearch.files.regular import similar
 from scansearch.files.strict import parse_yaml, read_text
 from scansearch.models.published import PUBLISHED, published
 from scansearch.records.genotype import Genotype
 from scansearch.records.provenance import Provenance
 from scansearch.records.space import SearchSpace, load_space, space_names
 from scansearch.records.weights import read_header
+from scansearch.text import nearest
 
 Kind = Literal["published", "space", "genotype", "search", "training", "weights", "exported", "preferences"]
 
@@ -116,8 +118,10 @@ def _nothing(name: str | Path, accepted: Sequence[Kind], command: str) -> str:
         return f"{str(name)!r} has an unknown ending: {command} takes {_words(accepted)}"
     known = [f"{_KINDS[kind][0]}s: {', '.join(_known(kind))}" for kind in accepted if _known(kind)]
     if isinstance(name, Path) or not known:
-        return f"{str(name)!r} does not exist: {command} takes {_words(accepted)}"
-    return f"{name!r} is unknown: {command} takes {_words(accepted)} ({'; '.join(known)})"
+        return f"{str(name)!r} does not exist{similar(name)}: {command} takes {_words(accepted)}"
+    near = nearest(str(name), [one for kind in accepted for one in _known(kind)])
+    hint = similar(name) if near is None else f" (did you mean {near!r}?)"
+    return f"{name!r} is unknown{hint}: {command} takes {_words(accepted)} ({'; '.join(known)})"
 
 
 def _words(accepted: Sequence[Kind]) -> str:

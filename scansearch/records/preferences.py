@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from pathlib import Path
 from statistics import mean
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,12 @@ from scansearch.directions import check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import NumberLists, StrictModel, StringLists, load_json
 from scansearch.records.provenance import Provenance
+from scansearch.text import printable
+
+if TYPE_CHECKING:
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
+    from scansearch.records.genotype import Genotype
 
 
 class Preferences(StrictModel):
@@ -56,6 +62,54 @@ class Preferences(StrictModel):
         """Candidates of ``layer`` with their scores, most wanted first; ties in candidate order."""
         pairs = zip(self.candidates[layer], self.scores[layer], strict=True)
         return sorted(pairs, key=lambda pair: -pair[1])
+
+    def __repr__(self) -> str:
+        names = {len(names) for names in self.candidates}
+        count = f"{min(names)}" if len(names) == 1 else f"{min(names)} to {max(names)}"
+        origin = printable(f"{self.space}/{self.variant}")
+        return f"<Preferences {origin}: {self.layers} layers of {count} candidates, by {printable(self.selection)}>"
+
+    def _repr_html_(self) -> str:
+        from scansearch.display.html import fragment, line
+
+        return fragment(line(repr(self).strip("<>")), self.heat_map())
+
+    def heat_map(self, chosen: StringLists | None = None) -> str:
+        """The scores as an HTML table of coloured cells; those of ``chosen``, the directions of each layer, framed."""
+        from scansearch.display.html import heat_map
+
+        names = list(dict.fromkeys(name for layer in self.candidates for name in layer))
+        rows = []
+        for layer in range(self.layers):
+            known = dict(self.ranked(layer))
+            rows.append((str(layer), [known.get(name) for name in names]))
+        framed = {(str(layer), name) for layer, kept in enumerate(chosen or ()) for name in kept}
+        digits = 2 if max(abs(value) for layer in self.scores for value in layer) >= 0.1 else 4
+        return heat_map(("layer", *names), rows, f"{{:.{digits}f}}".format, framed)
+
+    def to_frame(self) -> DataFrame:
+        """A pandas table with a row for each layer and candidate: ``layer`` (from 0), ``direction``, ``score``."""
+        from scansearch.display.frames import table_of
+
+        rows = (
+            {"layer": layer, "direction": name, "score": score}
+            for layer, (names, scores) in enumerate(zip(self.candidates, self.scores, strict=True))
+            for name, score in zip(names, scores, strict=True)
+        )
+        return table_of(rows, ("layer", "direction", "score"))
+
+    def plot(self, chosen: Genotype | None = None, *, title: str | None = None) -> Figure:
+        """Heat map, a matplotlib Figure, see :func:`scansearch.plots.preferences_figure`.
+
+        Args:
+            chosen: the genotype whose directions are framed.
+
+        Raises:
+            InputError: ``chosen`` has another number of layers.
+        """
+        from scansearch.display.homes import drawn
+
+        return drawn("preferences", self, chosen, title=title)
 
     def to_json(self) -> str:
         """The file's text, see :meth:`load`."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, Strict, field_validator, model_validator
 
 from scansearch.directions import Layers, check_directions
 from scansearch.errors import InputError
 from scansearch.files.strict import Counts, StrictModel, StringLists, Strings, dump_yaml, load_yaml
+from scansearch.text import choices, printable
+
+if TYPE_CHECKING:
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
 
 Family = Literal["local_vim", "local_vmamba"]
 
@@ -84,9 +88,8 @@ class SearchSpace(StrictModel):
     @model_validator(mode="after")
     def _consistent(self) -> SearchSpace:
         if self.default_variant not in self.variants:
-            raise ValueError(
-                f"default_variant {self.default_variant!r} is not a variant (allowed: {', '.join(self.variants)})"
-            )
+            allowed = choices(self.default_variant, self.variants)
+            raise ValueError(f"default_variant {self.default_variant!r} is not a variant {allowed}")
         plain = self.family == "local_vim"
         for name, variant in self.variants.items():
             where = f"variants.{name}"
@@ -129,7 +132,7 @@ class SearchSpace(StrictModel):
         chosen = name or self.default_variant
         if chosen not in self.variants:
             raise InputError(
-                f"space {self.name!r} has no variant {chosen!r} (allowed: {', '.join(self.variants)})"
+                f"space {self.name!r} has no variant {chosen!r} {choices(chosen, self.variants)}"
             )
         return self.variants[chosen]
 
@@ -145,6 +148,64 @@ class SearchSpace(StrictModel):
         merged = self.merged or ({},) * self.variant(variant).layers
         pairs = zip(self.layer_candidates(variant), merged, strict=True)
         return [len(names) + len(left_out) for names, left_out in pairs]
+
+    def __repr__(self) -> str:
+        candidates = len({name for names in self.layer_candidates() for name in names})
+        variants = ", ".join(self.variants)
+        return printable(
+            f"<SearchSpace {self.name} ({self.family}): {candidates} candidates, variants {variants}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from scansearch.display.html import fragment, line, table
+        from scansearch.display.sketch import layer_strip
+
+        rows = []
+        for name, variant in self.variants.items():
+            grids = dict.fromkeys(f"{rows} x {columns}" for rows, columns in self.grids(name))
+            default = " (default)" if name == self.default_variant else ""
+            rows.append((name + default, f"{variant.image_size} px", variant.layers, ", ".join(grids)))
+        layers = self.layer_candidates()
+        same = len(set(layers)) == 1
+        return fragment(
+            line(repr(self).strip("<>")),
+            table(("variant", "image", "layers", "tokens"), rows),
+            line(
+                "candidates of every layer:" if same else "candidates of each layer of the default variant:"
+            ),
+            layer_strip([[name] for name in layers[0]], numbered=False) if same else layer_strip(layers),
+        )
+
+    def to_frame(self, variant: str | None = None) -> DataFrame:
+        """A pandas table with a row for each layer and candidate of ``variant``.
+
+        Columns: ``layer`` (from 0), ``direction``, and the grid of tokens, ``rows`` and ``columns``.
+
+        Raises:
+            InputError: unknown variant.
+        """
+        from scansearch.display.frames import table_of
+
+        pairs = zip(self.layer_candidates(variant), self.grids(variant), strict=True)
+        rows = (
+            {"layer": layer, "direction": name, "rows": grid[0], "columns": grid[1]}
+            for layer, (names, grid) in enumerate(pairs)
+            for name in names
+        )
+        return table_of(rows, ("layer", "direction", "rows", "columns"))
+
+    def plot(self, variant: str | None = None, *, layer: int = 0) -> Figure:
+        """The scans of the candidates of one layer, from 0, on its grid of tokens; a matplotlib Figure.
+
+        Raises:
+            InputError: unknown variant, or a layer that it does not have.
+        """
+        from scansearch.display.homes import drawn
+
+        layers = self.layer_candidates(variant)
+        if not 0 <= layer < len(layers):
+            raise InputError(f"the space has no layer {layer} (allowed: 0 to {len(layers) - 1})")
+        return drawn("paths", layers[layer], grid=self.grids(variant)[layer])
 
     def to_yaml(self) -> str:
         """The file's text, canonical; see :func:`load_space`."""
@@ -219,9 +280,6 @@ def load_space(name: str | Path) -> SearchSpace:
         return load_yaml(Path(name), SearchSpace)
     path = spaces_folder() / f"{text}.yaml"
     if text not in space_names():
-        near = difflib.get_close_matches(text, space_names(), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(
-            f"unknown space {text!r}; {hint}known: {', '.join(space_names())}, or a path to a .yaml file"
-        )
+        allowed = choices(text, space_names(), ", or a path to a .yaml file")
+        raise InputError(f"unknown space {text!r} {allowed}")
     return load_yaml(path, SearchSpace)

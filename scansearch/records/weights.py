@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_bytes
+from scansearch.files.regular import similar
 from scansearch.files.strict import parse_json, parse_yaml, validate
 from scansearch.records.genotype import Genotype
 from scansearch.records.heads import KeptHead
@@ -220,7 +221,7 @@ def _opened(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise InputError(f"weight file {str(path)!r} does not exist")
+        raise InputError(f"weight file {str(path)!r} does not exist{similar(path)}")
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -4,6 +4,7 @@
     environment.json   where it ran            plots/             pictures
     metrics.jsonl      one line per step       summary.md         the result in words
     preferences.json   scores per layer        checkpoints/       the last two
+    report.html        the result as a page
 
 Every file is written to a temporary name, flushed to disk and renamed, so that a reader never sees half
 of one. ``metrics.jsonl`` grows by whole lines; lines that are no records are passed over on reading.
@@ -21,17 +22,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scansearch.data.specifications import without_folders
 from scansearch.errors import InputError, RunStopped
 from scansearch.files.atomic import new_folder, write_bytes, write_text
 from scansearch.files.in_place import append_line, check_no_link
 from scansearch.files.lock import held
-from scansearch.files.strict import read_text
+from scansearch.files.regular import similar
+from scansearch.files.strict import parse_yaml, read_text
 from scansearch.files.temporary import remove_abandoned
+from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
 from scansearch.records.preferences import Preferences
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
+
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
 
 PARTS = ("checkpoints", "plots", "rank")  # folders inside a run's
 
@@ -114,7 +122,7 @@ class Run:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise InputError(f"run folder {str(folder)!r} does not exist")
+            raise InputError(f"run folder {str(folder)!r} does not exist{similar(folder)}")
         if not (folder / "config.yaml").is_file():
             raise InputError(f"folder {str(folder)!r} holds no run (config.yaml is missing)")
         for part in PARTS:
@@ -123,6 +131,12 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        from scansearch.display.homes import home
+
+        text: str = home("run as html")(self)
+        return text
 
     @property
     def preferences(self) -> Preferences:
@@ -135,13 +149,83 @@ class Run:
         return Genotype.load(self.folder / "genotype.yaml")
 
     @property
+    def config(self) -> dict[str, Any]:
+        """What was asked, from ``config.yaml``.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.folder / "config.yaml"
+        return parse_yaml(read_text(path), source=str(path))
+
+    @property
+    def costs(self) -> Costs:
+        """What each candidate costs in each layer, from ``costs.json``, which a search has.
+
+        Raises:
+            InputError: a training, or a damaged file.
+        """
+        return Costs.load(self._file("costs.json", "is there in the folders of searches"))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The figures of the result, from ``result.json``.
+
+        Raises:
+            InputError: the run has not finished, or the file is damaged.
+        """
+        return self._mapping(self._file("result.json", "is written when the run has finished"))
+
+    @property
+    def summary(self) -> str:
+        """The result in words, Markdown, from ``summary.md``.
+
+        Raises:
+            InputError: the run has not finished.
+        """
+        return read_text(self._file("summary.md", "is written when the run has finished"))
+
+    def to_frame(self, kind: str = "epoch") -> DataFrame:
+        """:meth:`metrics` of one ``kind`` (``epoch``, ``step``, ...) as a pandas table, a row for each record."""
+        from scansearch.display.frames import table_of
+
+        return table_of({**record} for record in self.metrics(kind))
+
+    def plot(
+        self, kind: str | None = None, *, image: np.ndarray | None = None, layer: int | None = None
+    ) -> Figure:
+        """A picture of the run, a matplotlib Figure.
+
+        Args:
+            kind: ``preferences`` or ``movement`` (of a search), ``curves`` (of a training), ``genotype``, or ``paths``
+                (of scans); None for the most useful one.
+            image: below scan paths, see :func:`scansearch.plots.scan_paths_figure`.
+            layer: of scan paths (None: 0) and of the movement (None: all).
+
+        Raises:
+            InputError: a picture that there is not of this run, or not yet.
+        """
+        from scansearch.display.homes import drawn
+
+        return drawn("run", self.folder, kind, image=image, layer=layer)
+
+    @property
     def environment(self) -> dict[str, Any]:
         """Where the run started: versions, device, threads, command line.
 
         Raises:
             InputError: the file is missing or damaged.
         """
-        path = self.folder / "environment.json"
+        return self._mapping(self.folder / "environment.json")
+
+    def _file(self, name: str, when: str) -> Path:
+        path = self.folder / name
+        if not path.is_file():
+            raise InputError(f"run {str(self.folder)!r} has no {name}, which {when}")
+        return path
+
+    @staticmethod
+    def _mapping(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(read_text(path))
         except json.JSONDecodeError as error:
@@ -247,12 +331,13 @@ class Run:
         return self.folder / "checkpoints"
 
 
-def default_folder(space: str, strategy: str, seed: int) -> Path:
-    """``runs/<utc>-<space>-<strategy>-s<seed>``, made unique where runs start in the same second."""
+def default_folder(space: str, strategy: str, seed: int, data: str | None = None) -> Path:
+    """``runs/<utc>-<space>-<data>-<strategy>-s<seed>``, made unique where runs start in the same second."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     # A genotype of unknown origin may name any space: no path may come of it.
-    space = re.sub(r"[^A-Za-z0-9_-]+", "-", space)[:80]
-    base = Path("runs") / f"{stamp}-{space}-{strategy}-s{seed}"
+    names = [space, *([] if data is None else [without_folders(data).removeprefix("folder:")])]
+    words = [re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:80] for name in names]
+    base = Path("runs") / "-".join([stamp, *filter(None, words), strategy, f"s{seed}"])
     return next(path for path in _numbered(base) if not path.exists())
 
 

@@ -26,6 +26,7 @@ from scansearch.runs.fingerprint import (
 )
 from scansearch.runs.folder import Run
 from scansearch.runs.recorder import Observer, Recorder, Warned
+from scansearch.runs.report import write_report
 from scansearch.text import duration, printable
 
 _SAMPLES = 16
@@ -188,6 +189,13 @@ class RunJob:
             write_figure(self.run.folder / "plots" / name, make())
         except InputError as error:
             self.observe(Warned(f"plots/{name} is not drawn: {error}"))
+
+    def report(self) -> None:
+        """Write ``report.html``; where its files cannot be read, say so."""
+        try:
+            write_report(self.run)
+        except InputError as error:
+            self.observe(Warned(f"report.html is not written: {error}"))
 
     def _time(self) -> list[str]:
         return (

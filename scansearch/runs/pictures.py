@@ -13,6 +13,7 @@ from scansearch.records.lookup import Kind, Named, look_up
 from scansearch.records.preferences import Preferences
 from scansearch.records.weights import read_header
 from scansearch.runs.folder import Run
+from scansearch.text import choices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,6 +188,19 @@ def draw(
     return [plots.trajectories_figure(epochs, candidates, genotype, layers=page) for page in pages]
 
 
+def draw_run(
+    folder: Path, kind: str | None = None, *, image: np.ndarray | None = None, layer: int | None = None
+) -> Any:
+    """One picture of the run in ``folder`` as a matplotlib Figure: :meth:`scansearch.Run.plot`."""
+    from scansearch.plots import trajectories_figure
+
+    subject = picture_subject(str(folder.absolute()))
+    chosen = check_picture(subject, kind, image=image is not None, layer=layer, grid=False)
+    if chosen == "movement" and layer is None:  # all layers in one picture
+        return trajectories_figure(_epochs(subject), subject.preferences().candidates, subject.genotype())
+    return draw(subject, chosen, image=image, layer=layer)[0]
+
+
 def check_picture(
     subject: PictureSubject, kind: str | None, *, image: bool, layer: int | None, grid: bool
 ) -> Picture:
@@ -198,7 +212,7 @@ def check_picture(
     allowed = subject.pictures
     chosen = next((one for one in PICTURES if one == (kind or allowed[0])), None)
     if chosen is None:
-        raise InputError(f"--kind {kind!r} is unknown (allowed: {', '.join(PICTURES)})")
+        raise InputError(f"unknown kind {kind!r} {choices(str(kind), PICTURES)}")
     if chosen not in allowed:
         what = "a scan direction" if subject.named is None else f"a {_WORDS[subject.named.kind]}"
         raise InputError(

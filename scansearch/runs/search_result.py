@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,12 +10,15 @@ from scansearch.records.genotype import Genotype
 from scansearch.records.heads import TaskName
 from scansearch.records.preferences import Preferences
 from scansearch.runs.folder import Run
+from scansearch.runs.overview import search_next
 from scansearch.runs.verification import Verified, verified_best
 from scansearch.searching.diagnostics import Diagnosis
 from scansearch.tasks import find_task
 from scansearch.text import human
 
 if TYPE_CHECKING:
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
     from scansearch.searching.config import SearchConfig
     from scansearch.searching.evolution import Evolution
     from scansearch.searching.supernet import Supernet
@@ -30,6 +32,20 @@ class SearchResult:
     preferences: Preferences
     run: Run
     evolution: Evolution | None = None
+
+    def __repr__(self) -> str:
+        return f"<SearchResult in {str(self.run.folder)!r}: {repr(self.preferences).strip('<>')}>"
+
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()
+
+    def to_frame(self) -> DataFrame:
+        """The preferences as a pandas table, see :meth:`scansearch.Preferences.to_frame`."""
+        return self.preferences.to_frame()
+
+    def plot(self, kind: str = "preferences", *, layer: int | None = None) -> Figure:
+        """``preferences``, or their ``movement`` over the epochs, as a Figure; see :meth:`scansearch.Run.plot`."""
+        return self.run.plot(kind, layer=layer)
 
 
 @dataclass(frozen=True)
@@ -63,17 +79,6 @@ def genotype_line(result: RunResult) -> str:
     """Hash and size of the derived model."""
     parameters, flops = human(result.costs["params"]), human(result.costs["flops"])
     return f"genotype {result.genotype.hash}: {parameters} parameters, {flops} FLOPs an image"
-
-
-def next_commands(result: RunResult) -> list[str]:
-    """What a user would type next, most likely first."""
-    folder = shlex.quote(str(result.run.folder))
-    fewer = result.genotype.directions_per_layer[0] - 1
-    return [
-        f"scansearch train {folder}" + ("" if result.task == "classify" else f" --task {result.task}"),
-        *([f"scansearch derive {folder} --k {fewer}"] if fewer else []),
-        f"scansearch costs {folder}",
-    ]
 
 
 def summary_markdown(result: RunResult, config: SearchConfig) -> str:
@@ -124,7 +129,7 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
         "",
         "Next:",
         "",
-        *(f"    {command}" for command in next_commands(result)),
+        *(f"    {command}" for command in search_next(result.run.folder, genotype, result.task)),
         "",
     ]
     return "\n".join(lines)

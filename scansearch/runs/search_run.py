@@ -31,6 +31,7 @@ from scansearch.records.space import SearchSpace, load_space
 from scansearch.runs.finished import FinishedTrainings
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob
+from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
 from scansearch.runs.signals import interruptible
@@ -59,6 +60,7 @@ def search(
     *,
     data: str | ImageData = "digits",
     out: str | Path | None = None,
+    progress: bool = True,
     **options: Any,
 ) -> SearchResult:
     """Train the supernet of ``space`` on ``data``, and read off what it prefers.
@@ -68,6 +70,7 @@ def search(
         data: a data specification, see :func:`scansearch.data.load_data`, or images that the program holds, see
             :func:`scansearch.data_from_arrays` and :func:`scansearch.data_from_dataset`.
         out: the run folder; by default a new one below ``runs/``.
+        progress: whether a terminal or a notebook shows how far the search is.
         options: any field of :class:`~scansearch.searching.config.SearchConfig`, for example ``epochs=5``,
             ``strategy="darts"``, ``seed=1``.
 
@@ -84,7 +87,8 @@ def search(
     if not isinstance(space, SearchSpace):
         expect_kind(space, ("space",), command="search")
     value = space if isinstance(space, SearchSpace) else load_space(space)
-    return SearchJob.start(config, value, out, ignore, images).only_search()
+    with shown(progress) as observe:
+        return SearchJob.start(config, value, out, observe, images).only_search()
 
 
 def run_search(
@@ -132,7 +136,11 @@ class SearchJob(RunJob):
         """A new search in a new folder: ``out``, or one below ``runs/``."""
         config = config.model_copy(update={"data": absolute(config.data)})
         job = cls(assemble_search(config, space, images, merge=True), observe)
-        folder = Path(out) if out is not None else default_folder(space.name, config.strategy, config.seed)
+        folder = (
+            Path(out)
+            if out is not None
+            else default_folder(space.name, config.strategy, config.seed, config.data)
+        )
         job.create(folder)
         return job
 
@@ -337,6 +345,7 @@ class SearchJob(RunJob):
             **result.costs,
             "validation": {score: result.validation_accuracy},
             "test": {score: result.test_accuracy},
+            "warnings": list(result.diagnosis.warnings),
         }
         write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
         write_text(folder / "summary.md", summary_markdown(result, self.config))
@@ -346,6 +355,7 @@ class SearchJob(RunJob):
         self.draw("preferences.png", lambda: preferences_figure(preferences, genotype))
         epochs = self.run.metrics("epoch")
         self.draw("trajectories.png", lambda: trajectories_figure(epochs, preferences.candidates, genotype))
+        self.report()
 
 
 def _chosen(verified: Sequence[Verified]) -> Genotype:

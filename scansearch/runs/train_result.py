@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scansearch.records.genotype import Genotype
 from scansearch.runs.folder import Run
+from scansearch.runs.overview import training_next
 from scansearch.tasks import find_task
 from scansearch.tasks.protocol import ScoreRecord
 from scansearch.text import human, table_cell
 from scansearch.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,20 @@ class TrainResult:
     baseline: tuple[str, float] | None
     initial: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<TrainResult in {str(self.run.folder)!r}: {training_lines(self)[0]}>"
+
+    def _repr_html_(self) -> str:
+        return self.run._repr_html_()
+
+    def to_frame(self) -> DataFrame:
+        """The epochs as a pandas table, see :meth:`scansearch.Run.to_frame`."""
+        return self.run.to_frame()
+
+    def plot(self, kind: str = "curves", *, layer: int | None = None) -> Figure:
+        """The curves, or another picture of a training, as a matplotlib Figure; see :meth:`scansearch.Run.plot`."""
+        return self.run.plot(kind, layer=layer)
+
 
 def training_lines(result: TrainResult) -> list[str]:
     """The figures that matter, one line each."""
@@ -55,17 +73,6 @@ def training_lines(result: TrainResult) -> list[str]:
     if skipped:
         lines.append(f"{skipped} images could not be read and do not count")
     return lines
-
-
-def next_commands(result: TrainResult) -> list[str]:
-    """What a user would type next."""
-    folder = shlex.quote(str(result.run.folder))
-    if result.config.task != "classify":
-        return [f"scansearch evaluate {folder}"]
-    return [
-        f"scansearch evaluate {folder}",
-        f"scansearch export {folder} --format standalone --out model.py",
-    ]
 
 
 def training_markdown(result: TrainResult) -> str:
@@ -99,7 +106,7 @@ def training_markdown(result: TrainResult) -> str:
         *(["![predictions](plots/predictions.png)", ""] if config.task == "segment" else []),
         "Next:",
         "",
-        *(f"    {command}" for command in next_commands(result)),
+        *(f"    {command}" for command in training_next(result.run.folder, config.task)),
         "",
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ config.yaml        what was asked            best.safetensors   weights with the
 genotype.yaml      the directions            result.json        the scores of those weights
 metrics.jsonl      one line per step         plots/             curves, confusion matrix, predicted masks
 checkpoints/       the last two              summary.md         the result in words
+report.html        the result as a page
 weights.json       what the weights gave that it started from, where it did
 """
 
@@ -31,6 +32,7 @@ from scansearch.records.lookup import expect_training, find_genotype
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import Run, default_folder
 from scansearch.runs.job import RunJob, shown_images
+from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.signals import interruptible
 from scansearch.runs.train_result import TrainResult
@@ -54,6 +56,7 @@ def train(
     out: str | Path | None = None,
     recipe: str | Path | None = None,
     observe: Observer = ignore,
+    progress: bool = True,
     **options: Any,
 ) -> TrainResult:
     """Train a model from scratch, or from given weights, in a new run folder.
@@ -64,6 +67,7 @@ def train(
             the data that the genotype was searched on.
         out: the run folder; by default a new one below ``runs/``.
         recipe: a YAML file with fields of TrainConfig, such as those in ``experiments/``.
+        progress: whether a terminal or a notebook shows how far the training is.
         options: any field of :class:`~scansearch.training.config.TrainConfig`, for example ``epochs=5``, or
             ``weights="runs/TRAINED"`` to start from those weights.
 
@@ -76,7 +80,8 @@ def train(
     if isinstance(options.get("weights"), Path):
         options["weights"] = str(options["weights"])
     config = train_config(recipe, model=name, data=data if images is None else images.spec, **options)
-    return run_training(config, genotype, out=out, observe=observe, images=images)
+    with shown(progress, observe) as both:
+        return run_training(config, genotype, out=out, observe=both, images=images)
 
 
 def run_training(
@@ -135,7 +140,7 @@ class TrainJob(RunJob):
             config = config.model_copy(update={"weights": str(weight_file(config.weights).absolute())})
         job = cls(assemble_training(config, genotype, images), observe)
         name = genotype.space or Path(config.model).stem.replace(" ", "-")
-        folder = Path(out) if out is not None else default_folder(name, "train", config.seed)
+        folder = Path(out) if out is not None else default_folder(name, "train", config.seed, job.config.data)
         job.create(folder)
         return job
 
@@ -268,6 +273,7 @@ class TrainJob(RunJob):
         self.draw("confusion.png", lambda: confusion_figure(result.test))
         if self.config.task == "segment":
             self.draw("predictions.png", self._predictions)
+        self.report()
 
     def _predictions(self) -> Any:
         """A figure of the first validation images with their masks, and what the best weights make of them."""

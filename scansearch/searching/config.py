@@ -12,6 +12,7 @@ from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import StrictModel, validate
 from scansearch.records.heads import SegmentationHead, TaskName
 from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
+from scansearch.text import choices
 
 
 class WeightOptions(StrictModel):
@@ -159,7 +160,7 @@ class SearchConfig(StrictModel):
         ):
             value = getattr(self, field)
             if value not in known:
-                raise ValueError(f"unknown {field} {value!r} (allowed: {', '.join(known)})")
+                raise ValueError(f"unknown {field} {value!r} {choices(value, known)}")
         if self.update == "fair" and self.relaxation != "uniform":
             raise ValueError(
                 "update 'fair' deals the candidates out itself: it goes with relaxation 'uniform' only"

@@ -28,6 +28,7 @@ from scansearch.searching.genotype_model import Effects, GenotypeModel, Variance
 from scansearch.searching.genotypes import Genotypes
 from scansearch.searching.proposals import Proposals
 from scansearch.searching.shared_study import SharedStudy
+from scansearch.text import choices
 
 PROPOSALS = ("model", "nsga2")
 POPULATION = 20
@@ -185,7 +186,7 @@ def check_options(evaluations: int, proposals: str, population: int | None) -> N
         InputError: one line naming what is allowed.
     """
     if proposals not in PROPOSALS:
-        raise InputError(f"unknown proposals {proposals!r} (allowed: {', '.join(PROPOSALS)})")
+        raise InputError(f"unknown proposals {proposals!r} {choices(proposals, PROPOSALS)}")
     if evaluations < 1 or (population is not None and population < 2):
         raise InputError(
             f"evolution needs at least 1 evaluation and a population of 2, not {evaluations}, {population}"

@@ -11,14 +11,19 @@ from torch import Tensor, nn
 
 from scansearch import engine
 from scansearch.data import ImageData, Split, load_data, match_treatment
+from scansearch.display.homes import drawn
 from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 from scansearch.tasks.protocol import ScoredSplit
+from scansearch.tasks.shown import record_frame, record_html
+from scansearch.text import printable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scansearch.data.treatment import Treatment
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
     from scansearch.models.backbone import ScanBackbone
 
 
@@ -83,6 +88,24 @@ class Evaluation(StrictModel):
             if sum(row) + predicted[index]
         ]
         return statistics.fmean(scores)
+
+    def __repr__(self) -> str:
+        return printable(
+            f"<Evaluation of {self.model} on {self.data} {self.split}: top-1 {self.top1:.2f} %, "
+            f"top-5 {self.top5:.2f} %, loss {self.loss:.4f}, {self.images} images>"
+        )
+
+    def _repr_html_(self) -> str:
+        balance = f"balanced accuracy {self.balanced_accuracy:.2f} %, macro F1 {self.macro_f1:.2f} %"
+        return record_html(self, balance)
+
+    def to_frame(self) -> DataFrame:
+        """A pandas table with a row for each class: ``class``, ``images``, ``right``, ``accuracy`` (percent)."""
+        return record_frame(self)
+
+    def plot(self) -> Figure:
+        """The confusion matrix, a matplotlib Figure, see :func:`scansearch.plots.confusion_figure`."""
+        return drawn("confusion", self)
 
     @property
     def headline(self) -> str:

@@ -16,13 +16,19 @@ from torch import Tensor
 
 from scansearch.data import Split, evaluation_batches
 from scansearch.data.masks.transform import IGNORED
+from scansearch.display.homes import drawn
 from scansearch.engine.devices import widest_float
 from scansearch.engine.scoring import timed_forward
 from scansearch.errors import RunStopped
 from scansearch.files.strict import Integers, StrictModel, Strings
+from scansearch.tasks.shown import record_frame, record_html
+from scansearch.text import printable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from scansearch.display.frames import DataFrame
+    from scansearch.display.homes import Figure
 
 
 def class_ious(confusion: Sequence[Sequence[int]]) -> list[float | None]:
@@ -95,6 +101,22 @@ class SegmentationRecord(StrictModel):
     def per_class(self) -> dict[str, float | None]:
         """See :func:`class_ious`."""
         return dict(zip(self.classes, class_ious(self.confusion), strict=True))
+
+    def __repr__(self) -> str:
+        return printable(
+            f"<SegmentationRecord of {self.model} on {self.data} {self.split}: {self.describe()}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return record_html(self)
+
+    def to_frame(self) -> DataFrame:
+        """A pandas table with a row for each class: ``class``, ``pixels``, ``right``, ``IoU`` (percent)."""
+        return record_frame(self)
+
+    def plot(self) -> Figure:
+        """The confusion matrix of pixels, a matplotlib Figure, see :func:`scansearch.plots.confusion_figure`."""
+        return drawn("confusion", self)
 
     @property
     def headline(self) -> str:

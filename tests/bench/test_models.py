@@ -83,7 +83,7 @@ def test_the_command_prints_what_was_measured_as_json() -> None:
     import json
 
     done = run(
-        "models", "--model", "localvim_tiny", "--device", "cpu", "--batch", "1", "--image-size", "32",
+        "models", "--model", "localvim_tiny", "--device", "cpu", "--batch-size", "1", "--image-size", "32",
         "--dtype", "float32", "--repeats", "1", "--json",
     )  # fmt: skip
     (row,) = json.loads(done.stdout)

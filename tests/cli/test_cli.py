@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.commands import call
 
+import scansearch
 from scansearch.cli import main
 from scansearch.records.genotype import Genotype
 from scansearch.runs.folder import Run
@@ -47,6 +48,7 @@ def test_run_leaves_everything_that_it_promises(finished):
         "preferences.json",
         "genotype.yaml",
         "summary.md",
+        "report.html",
         "plots/preferences.png",
         "plots/trajectories.png",
     }
@@ -104,7 +106,7 @@ def test_a_derived_model_is_built_with_fresh_weights(finished):
 # --- bad input: one line, exit code 2, nothing written ---
 
 BAD = {
-    "unknown space": (["--space", "vim9"], "unknown space 'vim9'; did you mean 'vim8'?"),
+    "unknown space": (["--space", "vim9"], "unknown space 'vim9' (did you mean 'vim8'? allowed:"),
     "unknown variant": (["--variant", "huge"], "allowed: micro, tiny, small"),
     "k = 0": (["--k", "0"], "k: input should be greater than or equal to 1, found 0"),
     "k = 9": (["--k", "9"], "allowed: 1 to 8"),
@@ -113,7 +115,10 @@ BAD = {
     "unknown data": (["--data", "mnist"], "allowed: digits"),
     "missing folder": (["--data", "folder:/does/not/exist"], "does not exist"),
     "unknown strategy": (["--strategy", "magic"], "allowed: localmamba"),
-    "unknown setting": (["--set", "alphas.lrr=1"], "unknown key 'alphas.lrr' (allowed: lr"),
+    "unknown setting": (
+        ["--set", "alphas.lrr=1"],
+        "unknown key 'alphas.lrr' (did you mean 'lr'? allowed: lr",
+    ),
     "setting of a wrong type": (
         ["--set", "epochs=ten"],
         "epochs: input should be a valid integer, found 'ten'",
@@ -245,8 +250,9 @@ def test_lists_show_every_space_and_direction(capsys):
     assert {"h", "v", "w<K>"} <= set(out.split())
     code, out, _ = call(capsys, "directions", "--show", "w2_flip", "--height", "2", "--width", "4")
     assert out.split() == ["8", "7", "4", "3", "6", "5", "2", "1"]
-    code, out, _ = call(capsys, "version")
-    assert out.startswith("scansearch ")
+    assert call(capsys, "version") == call(capsys, "--version")
+    code, out, _ = call(capsys, "--version")
+    assert (code, out) == (0, f"scansearch {scansearch.__version__}\n")
 
 
 def test_the_options_of_run_are_these(capsys):

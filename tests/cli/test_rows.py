@@ -15,7 +15,7 @@ from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
 from scansearch.records.space import load_space
 from scansearch.runs.folder import Run
-from scansearch.runs.search_result import next_commands
+from scansearch.runs.overview import search_next
 from scansearch.runs.search_run import run_search
 from scansearch.searching.config import search_config
 
@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         space=str(folder / "tiny.yaml"), data="fake:8x8:3", epochs=1, k=2, batch_size=16, device="cpu"
     )
     result = run_search(config, out=folder / "search")
-    assert f"scansearch costs {folder / 'search'}" in next_commands(result)
+    assert f"scansearch costs {folder / 'search'}" in search_next(folder / "search", result.genotype)
     scansearch.train(folder / "search", out=folder / "training", epochs=1, batch_size=16, device="cpu")
     return folder
 
@@ -89,6 +89,11 @@ def test_scores_as_json_are_those_of_the_table(runs, capsys) -> None:
     assert row["per_class"].keys() == set(row["classes"])
     compared = rows(capsys, "compare", str(runs / "search"), str(runs / "training"))
     assert {entry["kind"] for entry in compared} == {"search", "train"}
+    derived = rows(capsys, "derive", str(runs / "search"), "--k", "2")
+    genotype = Run.open(runs / "search").genotype
+    assert [tuple(map(tuple, entry["layers"])) for entry in derived] == [genotype.layers]
+    assert derived[0]["certificate"]["objective"] == genotype.certificate.objective
+    assert derived[0]["file"] is None
     arguments = ("rank", str(runs / "search"), "--samples", "3", "--steps", "1", "--k", "1")
     assert {entry["score"] for entry in rows(capsys, *arguments)} == {"gates", "perturbation", "inherited"}
 

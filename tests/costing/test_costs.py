@@ -221,7 +221,7 @@ def test_the_command_shows_models_genotypes_and_spaces(tmp_path: Path) -> None:
         (("localvim_tiny", "--variant", "tiny"), "belongs to a search space"),
         (("vim8", "--variant", "huge"), "no variant"),
         (("localvim_tiny", "--image-size", "-3"), "expected a side such as 224"),
-        (("vim8", "--latency", "--batch", "0"), "batch 0"),
+        (("vim8", "--latency", "--batch-size", "0"), "batch 0"),
     ],
 )
 def test_bad_input_of_the_command_is_named(arguments: tuple[str, ...], message: str) -> None:

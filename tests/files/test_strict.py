@@ -153,8 +153,11 @@ def test_any_text_parses_or_is_one_clear_line(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\nnam: b", "unknown key 'nam' (allowed: name, rate, flag, sizes, lists, part)"),
-        ("name: a\npart: {size: 1, siz: 2}", "unknown key 'part.siz' (allowed: size)"),
+        (
+            "name: a\nnam: b",
+            "unknown key 'nam' (did you mean 'name'? allowed: name, rate, flag, sizes, lists, part)",
+        ),
+        ("name: a\npart: {size: 1, siz: 2}", "unknown key 'part.siz' (did you mean 'size'? allowed: size)"),
         ("rate: 1", "key 'name' is missing"),
         ("name: 3", "name: input should be a valid string, found 3"),
         ("name: a\nflag: 1", "flag: input should be a valid boolean, found 1"),

@@ -29,9 +29,9 @@ LAYERS = [
     ["tasks"],
     ["engine"],
     ["records"],
-    ["models", "data"],
-    ["directions", "files", "seeding", "text"],
-    ["errors", "_version"],
+    ["models", "data", "display"],
+    ["directions", "files", "seeding"],
+    ["errors", "text", "_version"],
 ]
 # (file, room that it may import all the same): why.
 EXCEPTIONS = {
@@ -47,10 +47,11 @@ ONE_ROOM = {  # a library is known in one room
     "yaml": {"files"},
     "scipy": {"derivation"},
     "optuna": {"searching"},
-    "matplotlib": {"plots", "files"},
+    "matplotlib": {"plots", "files", "display"},  # display names the type of what plots return
     "typer": {"cli"},
-    "rich": {"cli"},
-    "pandas": {"analysis"},
+    "rich": {"cli", "runs"},  # runs shows progress, from Python too
+    "IPython": {"runs"},
+    "pandas": {"analysis", "display"},  # analysis reads a table with it, display makes those of values
     "sklearn": {"data"},
     "psutil": {"engine"},
 }

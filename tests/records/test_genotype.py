@@ -116,7 +116,7 @@ def test_a_file_edited_by_hand_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("model:", "modell:", r"unknown key 'modell' \(allowed: schema, family"),
+        ("model:", "modell:", r"unknown key 'modell' \(did you mean 'model'\? allowed: schema, family"),
         ("schema: 1", "schema: 2", "schema: input should be 1"),
         (
             "family: local_vim",
@@ -177,7 +177,7 @@ def test_layers_of_a_space_are_put_in_candidate_order():
     ("layers", "problem"),
     [
         ([["h"]], "1 layers given, but vim8/micro has 3"),
-        ([["h"], ["h"], ["w3"]], r"layer 2: 'w3' is no candidate \(allowed: h, h_flip"),
+        ([["h"], ["h"], ["w3"]], r"layer 2: 'w3' is no candidate \(did you mean 'w2'\? allowed: h, h_flip"),
         ([["h"], ["h", "h"], ["v"]], "layer 1: direction 'h' is listed twice"),
         ([["h"], [], ["v"]], "layer 1: at least one direction"),
     ],

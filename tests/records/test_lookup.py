@@ -164,7 +164,7 @@ WRONG: dict[str, tuple[str, tuple[Kind, ...], str]] = {
     "no model": (
         "localvim_huge",
         ("published",),
-        "'localvim_huge' is unknown: x takes a published model (publ",
+        "'localvim_huge' is unknown (did you mean 'localvim_tiny'?): x takes a published model (publ",
     ),
     "ending": ("text.bin", ("weights",), "'text.bin' has an unknown ending: x takes a weight file"),
     "no genotype": ("text.bin", ("genotype",), "text.bin"),

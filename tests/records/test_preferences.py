@@ -87,7 +87,10 @@ GOOD = {
         ({"space": 3}, "space: input should be a valid string, found 3"),
         ({"extra": 1}, r"unknown key 'extra' \(allowed: schema, space"),
         ({"schema": 2}, "schema: input should be 1"),
-        ({"provenance": {"seed": 1}}, r"unknown key 'provenance.seed' \(allowed: strategy"),
+        (
+            {"provenance": {"seed": 1}},
+            r"unknown key 'provenance.seed' \(did you mean 'seeds'\? allowed: strategy",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line_naming_file_key_and_what_is_allowed(tmp_path, changes, problem):

@@ -96,7 +96,7 @@ def test_a_space_is_found_by_path_and_survives_a_round_trip(tmp_path):
 
 def test_unknown_spaces_and_variants_name_what_there_is():
     with pytest.raises(
-        InputError, match=r"unknown space 'vim9'; did you mean 'vim8'\? known: vim16, vim8, .* or a path"
+        InputError, match=r"unknown space 'vim9' \(did you mean 'vim8'\? allowed: vim16, vim8, .* or a path"
     ):
         load_space("vim9")
     with pytest.raises(InputError, match=r"vim8: No such file"):
@@ -159,7 +159,7 @@ def test_model_arguments_follow_role_and_family():
         (
             VIM,
             {"variants__only__backbone": {"patch": 2}},
-            r"unknown key 'variants.only.backbone.patch' \(allowed: pat",
+            r"unknown key 'variants.only.backbone.patch' \(did you mean 'patch_size'\? allowed: pat",
         ),
         (VIM, {"switches": {"merge": "max"}}, "switches.merge: input should be 'sum' or 'mean', found 'max'"),
         (VMAMBA, {"variants__only__depth": 3}, "variants.only: family local_vmamba needs depths"),

@@ -1,51 +1,51 @@
-"""How a run looks on the screen: a progress bar on a terminal, plain lines in a pipe, tables at the end."""
+"""How a run looks while it is at work: lines and a bar, the same from the command line and from Python."""
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from scansearch import engine
-from scansearch.cli.screen import is_main_process
-from scansearch.runs.recorder import Notice, Started, Warned
+from scansearch.runs.rank import is_main_process
+from scansearch.runs.recorder import Notice, Observer, Started, Warned, ignore
+from scansearch.runs.screens import NotebookScreen, Screen, TerminalScreen, in_notebook
 from scansearch.runs.verification import Verified
-from scansearch.text import human, printable
+from scansearch.text import human
 
 _STEPS_TO_ESTIMATE = 5
 
 
 class RunView:
-    """Shows the events of a run; use as a context manager and as the run's observer."""
+    """Shows the events of a run; use as a context manager and as the run's observer.
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet or not is_main_process()
+    Args:
+        quiet: only warnings are shown.
+        screen: where; None for standard error.
+    """
+
+    def __init__(self, *, quiet: bool = False, screen: Screen | None = None) -> None:
         # Under torchrun only the first process talks.
-        self.console = Console(stderr=True, quiet=not is_main_process())
-        self.live = self.console.is_terminal and not self.quiet
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.live,
-        )
+        self.mute = not is_main_process()
+        self.quiet = quiet or self.mute
+        self.screen: Screen = screen or TerminalScreen()
+        self.live = self.screen.live and not self.quiet
         self.total = self.first = 0
         self.epochs = 0
         self.started_at = self.first_step_at = time.monotonic()
 
     def __enter__(self) -> RunView:
-        self.progress.start()
+        if self.live:
+            self.screen.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if self.live:
+            self.screen.close()
 
     def __call__(self, event: Notice) -> None:
         if isinstance(event, Warned):
@@ -56,14 +56,8 @@ class RunView:
             self._start(event)
         elif isinstance(event, engine.StepDone):
             self._estimate(event)
-            if self.live:
-                figures = f"loss {event.metrics['loss']:.3f}  accuracy {event.metrics['accuracy']:5.1f} %"
-                self.progress.update(
-                    self.progress.task_ids[0],
-                    completed=event.step,
-                    description=f"epoch {event.epoch + 1}/{self.epochs}",
-                    figures=figures,
-                )
+            figures = f"loss {event.metrics['loss']:.3f}  accuracy {event.metrics['accuracy']:5.1f} %"
+            self._bar(event.epoch, event.step, figures)
         elif isinstance(event, engine.EpochDone):
             self._epoch(event)
 
@@ -83,7 +77,11 @@ class RunView:
         self._line(f"run folder: {event.run.folder}")
         if event.step:
             self._line(f"resumed after step {event.step} of {event.total_steps}")
-        self.progress.add_task(f"epoch 1/{event.epochs}", total=self.total, completed=event.step, figures="")
+        self._bar(0, event.step, "")
+
+    def _bar(self, epoch: int, step: int, figures: str) -> None:
+        if self.live:
+            self.screen.bar(f"epoch {epoch + 1}/{self.epochs}", step, self.total, figures)
 
     def _estimate(self, event: engine.StepDone) -> None:
         """After a few steps, how long the run will take; the first step is left out, for it compiles kernels."""
@@ -108,9 +106,28 @@ class RunView:
         )
 
     def _line(self, text: str, *, always: bool = False) -> None:
-        if self.quiet and not always:
-            return
-        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
+        if not self.mute and (always or not self.quiet):
+            self.screen.line(text)
+
+
+@contextmanager
+def shown(progress: bool, observe: Observer = ignore) -> Iterator[Observer]:
+    """``observe``, and where ``progress`` a view beside it: in a notebook or a terminal; a pipe gets nothing."""
+    screen: Screen | None = None
+    if progress and in_notebook():
+        screen = NotebookScreen()
+    elif progress and sys.stderr is not None and sys.stderr.isatty():
+        screen = TerminalScreen()
+    if screen is None:
+        yield observe
+        return
+    with RunView(screen=screen) as view:
+
+        def both(event: Notice) -> None:
+            view(event)
+            observe(event)
+
+        yield both
 
 
 def _clock(seconds: float) -> str:
