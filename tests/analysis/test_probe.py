@@ -187,7 +187,7 @@ def test_test_images_are_not_touched(space, tmp_path, monkeypatch):
 
     data = load_data("digits", image_size=8)
     object.__setattr__(data.test, "read", forbidden)
-    monkeypatch.setattr("scansearch.searching.assembly.load_data", lambda *_, **__: data)
+    monkeypatch.setattr("scansearch.tasks.classification.load_data", lambda *_, **__: data)
     assert scansearch.probe("digits", space=space, out=tmp_path / "probe", **OPTIONS).trained
 
 

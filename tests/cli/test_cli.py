@@ -205,7 +205,11 @@ def test_resume_takes_no_other_option(finished, capsys):
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),
+        (signal.SIGKILL, -9),
+    ],
 )
 def test_an_interrupted_run_resumes_where_it_was_and_ends_the_same(number, code, finished, tmp_path, capsys):
     folder = tmp_path / "run"

@@ -20,8 +20,8 @@ from scansearch.training.config import train_config
 # Options whose words are each command's own: what is written, what is drawn from a seed, whose default holds.
 OWN_WORDS = {
     "--batch-size", "--channels", "--data", "--device", "--epochs", "--image-size", "--k", "--latency", "--measure",
-    "--model", "--out", "--repeats", "--seed", "--set", "--size", "--space", "--steps", "--trainings", "--variant",
-    "--weights",
+    "--model", "--out", "--repeats", "--seed", "--set", "--size", "--space", "--steps", "--task", "--trainings",
+    "--variant", "--weights",
 }  # fmt: skip
 
 

@@ -236,7 +236,7 @@ def test_arrays_are_predicted_and_pictures_refused(trained: Path, capsys: pytest
     assert "the model takes .npy arrays of 13 channels, no pictures" in error
 
 
-@pytest.mark.parametrize("name", ["hub", "torch-export", "onnx"])
+@pytest.mark.parametrize("name", ["hub", "torch-export", pytest.param("onnx", marks=pytest.mark.long)])
 def test_exports_score_alike(trained: Path, name: str) -> None:
     from scansearch.exporting import export
 

@@ -16,7 +16,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``search``, ``training`` and exports of it, made once."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny-test.yaml").write_text(dump_yaml(TINY_SPACE))
-    quick = ["--epochs", "2", "--batch-size", "64", "--device", "cpu", "--quiet"]
+    quick = ["--epochs", "2", "--batch-size", "256", "--device", "cpu", "--quiet"]
     search, training = str(folder / "search"), str(folder / "training")
     space = str(folder / "tiny-test.yaml")
     for command in (

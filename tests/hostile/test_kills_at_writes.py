@@ -63,6 +63,7 @@ def check(finished: Path, folder: Path, names: set[str]) -> None:
     assert len(list((folder / "tmp").iterdir())) <= (names == {"hub"})
 
 
+@pytest.mark.long
 def test_a_killed_derive_can_be_repeated(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     check(finished, tmp_path, {"derive"})

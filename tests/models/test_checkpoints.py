@@ -249,7 +249,7 @@ def test_the_command_names_what_does_not_fit(tmp_path: Path) -> None:
     torch.save(to_released(randomised("local_vim")), tmp_path / "c.pth")
     for options, message in [
         (("--model", "localvim_tiny", "--out", "x.safetensors"), "does not fit LocalVim"),
-        (("--model", "localvim_huge", "--out", "x.safetensors"), "'localvim_huge' is unknown"),
+        (("--model", "localvim_huge", "--out", "x.safetensors"), "unknown model 'localvim_huge'"),
         (("--model", "localvim_tiny", "--out", "x.pth"), "must end in .safetensors"),
     ]:
         code, shown = command(str(tmp_path / "c.pth"), *options)

@@ -64,9 +64,9 @@ def _compilations() -> Iterator[object]:
     for backend in ("eager", "aot_eager", "inductor"):
         for padding in ("zero", "skip"):
             for make in (vim, vim_token, vmamba):
-                short = padding == "skip" and backend == "aot_eager" and make is vmamba
+                short = padding == "skip" and backend == "eager" and make is vmamba
                 marks = [COMPILER] * (backend == "inductor") + [pytest.mark.long] * (not short)
-                marks += [pytest.mark.smoke] * (backend == "eager" and padding == "skip" and make is vmamba)
+                marks += [pytest.mark.smoke] * short
                 yield pytest.param(make, padding, backend, marks=marks)
 
 

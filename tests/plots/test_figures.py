@@ -87,7 +87,15 @@ FIGURES["paths"] = lambda: scan_paths_figure(["random123456789012345_flip", "h",
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.long] if name.endswith("33 vim8") else []) for name in FIGURES],
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.long]
+            if name.endswith("33 vim8") or name == "trajectories_figure 33 vim16"
+            else [],
+        )
+        for name in FIGURES
+    ],
 )
 def test_no_text_leaves_the_picture_and_nothing_global_changes(name: str) -> None:
     before = dict(mpl.rcParams)

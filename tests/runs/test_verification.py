@@ -72,6 +72,7 @@ def test_the_ranks_are_those_of_the_summed_preferences(result) -> None:
     assert [one.genotype.layers for one in result.verified[:2]] == [layers for _, layers in pairs[:2]]
 
 
+@pytest.mark.long
 def test_without_it_nothing_changes(result, space, tmp_path) -> None:
     plain = run_search(search_config(space=space, **BEFORE), out=tmp_path / "run")
     assert plain.verified == ()
@@ -105,6 +106,7 @@ def test_an_interrupted_verification_goes_on_where_it_was(result, space, tmp_pat
     assert resumed.genotype.hash == result.genotype.hash
 
 
+@pytest.mark.long
 def test_a_run_from_before_there_was_a_field_can_go_on(space, tmp_path) -> None:
     folder = tmp_path / "run"
     run_search(search_config(space=space, **{**BEFORE, "epochs": 1}), out=folder)

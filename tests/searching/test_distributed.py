@@ -36,6 +36,7 @@ def test_two_processes_learn_the_same_as_one(outcomes, strategy):
         )
 
 
+@pytest.mark.long
 def test_torchrun_writes_one_run_and_talks_once(tiny_space_file, tmp_path):
     folder = tmp_path / "run"
     arguments = ["-m", "scansearch", "run", "--space", tiny_space_file, "--k", "2", "--epochs", "1"]

@@ -209,6 +209,7 @@ def test_a_prior_that_is_right_saves_evaluations():
     assert np.mean(gaps) > 0.3
 
 
+@pytest.mark.long
 def test_the_claim_of_a_process_that_died_is_free_again(tmp_path):
     journal = tmp_path / "journal"
     context = multiprocessing.get_context("spawn")

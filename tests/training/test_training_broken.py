@@ -54,6 +54,7 @@ def under_torchrun(folder: Path, *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
+@pytest.mark.long
 def test_every_process_names_the_images_that_it_had_to_skip(tmp_path):
     images_of_which_two_are_broken(tmp_path)
     done = under_torchrun(tmp_path, "--out", str(tmp_path / "run"))
