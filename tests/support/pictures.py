@@ -1,7 +1,9 @@
-"""Folders of made pictures, one folder a class."""
+"""Folders of made pictures, one folder a class, and parts of PNG files."""
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,3 +18,9 @@ def made_images(folder: Path, classes: Sequence[str], each: int, size: tuple[int
         (folder / name).mkdir(parents=True)
         for i in range(each):
             Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / name / f"{i}.png")
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    """A part of a PNG file."""
+    checksum = struct.pack(">I", zlib.crc32(name + content))
+    return struct.pack(">I", len(content)) + name + content + checksum
