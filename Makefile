@@ -39,7 +39,7 @@ test-oldest: $(VENV)-oldest/.installed-oldest
 # The newest versions that the ranges of pyproject.toml allow, whatever the locks say.
 test-newest:
 	test -x $(VENV)-newest/bin/python || $(PYTHON) -m venv $(VENV)-newest
-	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager pip -e '.[dev,dense,hf,onnx]'
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager pip -e '.[dev,dense,docs,hf,onnx,track]'
 	$(VENV)-newest/bin/pytest --numprocesses auto --dist loadfile
 
 format: $(VENV)/.installed-dev
@@ -69,7 +69,7 @@ RESOLVE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile pyproject.toml
 	--python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --group build
 
 lock:
-	$(RESOLVE) --extra dev --extra dense --extra hf --extra onnx --constraint locks/held.txt --output-file locks/dev.txt
+	$(RESOLVE) --extra dev --extra dense --extra docs --extra hf --extra onnx --extra track --constraint locks/held.txt --output-file locks/dev.txt
 	$(RESOLVE) --constraint locks/dev.txt --output-file locks/run.txt
 	$(RESOLVE) --extra test --extra dense --extra hf --extra onnx --resolution lowest-direct --output-file locks/oldest.txt
 
