@@ -143,6 +143,20 @@ class SearchSpace(StrictModel):
             return tuple(tuple(names) for names in self.candidates)
         return (tuple(str(name) for name in self.candidates),) * layers
 
+    def smaller_variants(self, variant: str | None = None) -> list[str]:
+        """The variants with less to compute than ``variant``, smallest first: by tokens times squared width."""
+
+        def work(name: str) -> int:
+            width = self.variant(name).supernet
+            stages = width.dims or (width.embed_dim or 1,)
+            depths = self.variant(name).depths or (self.variant(name).layers,)
+            dims = [dim for dim, depth in zip(stages, depths, strict=True) for _ in range(depth)]
+            grids = self.grids(name)
+            return sum(rows * columns * dim**2 for (rows, columns), dim in zip(grids, dims, strict=True))
+
+        most = work(variant or self.default_variant)
+        return sorted((name for name in self.variants if work(name) < most), key=work)
+
     def names_per_layer(self, variant: str | None = None) -> list[int]:
         """The number of candidates of every layer, those that were merged into others counted too."""
         merged = self.merged or ({},) * self.variant(variant).layers

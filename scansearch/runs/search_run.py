@@ -49,6 +49,8 @@ VERIFICATION_SEED = (
     1000  # times the seed of the search + 1: the first training of `scansearch rank` has it too
 )
 
+_LONG = 600.0  # seconds from which on a smaller variant is named
+
 if TYPE_CHECKING:
     from scansearch.data import ImageData
     from scansearch.directions import Layers
@@ -199,7 +201,19 @@ class SearchJob(RunJob):
         return full_flops(supernet.backbone, *size)
 
     def _origin(self) -> tuple[str, ...]:
-        return (*(f"space: {line}" for line in self._merged()), *self._verification_forecast())
+        merged = (f"space: {line}" for line in self._merged())
+        return (*self._smaller_variants(), *merged, *self._verification_forecast())
+
+    def _smaller_variants(self) -> list[str]:
+        """What to ask for instead where the run takes long."""
+        if self.least_seconds is None or self.least_seconds < _LONG:
+            return []
+        sizes = [
+            f"--variant {name} ({variant.image_size} pixels, {variant.layers} layers)"
+            for name in self.space.smaller_variants(self.config.variant)
+            for variant in [self.space.variant(name)]
+        ]
+        return [f"time: for a first look, a smaller variant: {', '.join(sizes)}"] if sizes else []
 
     def _verification_forecast(self) -> list[str]:
         """How much the verification will cost, told before the search."""

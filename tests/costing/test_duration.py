@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.tiny import TINY_SPACE
 from support.trainings import make_task, tiny_genotype
 
 from scansearch.costing.duration import extrapolate, step_seconds
+from scansearch.files.strict import validate
+from scansearch.records.space import SearchSpace, load_space
 from scansearch.runs.recorder import Notice, Started
+from scansearch.runs.search_run import SearchJob
 from scansearch.runs.train_run import train
+from scansearch.searching.config import search_config
 from scansearch.text import duration
 
 
@@ -48,3 +53,23 @@ def test_the_header_tells_it(tmp_path) -> None:
     (header,) = headers
     assert header.needs.endswith(" for all steps")
     assert "at least about " in header.needs
+
+
+def test_smaller_variants_come_smallest_first() -> None:
+    space = load_space("vim8")
+    assert space.smaller_variants("small") == ["micro"], "the supernet of tiny is as wide"
+    assert space.smaller_variants("micro") == []
+
+
+@pytest.mark.parametrize(("seconds", "named"), [(3600.0, True), (0.001, False)])
+def test_a_long_search_names_a_smaller_variant(
+    seconds: float, named: bool, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = TINY_SPACE["variants"]["micro"]
+    wide = variant | {"supernet": {"embed_dim": 16}, "derived": {"embed_dim": 16}}
+    space = validate(TINY_SPACE | {"variants": {"micro": variant, "wide": wide}}, SearchSpace, source="spaces")
+    monkeypatch.setattr("scansearch.runs.job.step_seconds", lambda *arguments, **options: seconds)
+    config = search_config(space=space.name, data="fake:8x8:2", variant="wide", k=1, batch_size=8, device="cpu")
+    origin = SearchJob.start(config, space, tmp_path / "run", lambda notice: None)._origin()
+    line = "time: for a first look, a smaller variant: --variant micro (8 pixels, 2 layers)"
+    assert (line in origin) is named
