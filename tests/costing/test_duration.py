@@ -67,9 +67,13 @@ def test_a_long_search_names_a_smaller_variant(
 ) -> None:
     variant = TINY_SPACE["variants"]["micro"]
     wide = variant | {"supernet": {"embed_dim": 16}, "derived": {"embed_dim": 16}}
-    space = validate(TINY_SPACE | {"variants": {"micro": variant, "wide": wide}}, SearchSpace, source="spaces")
+    space = validate(
+        TINY_SPACE | {"variants": {"micro": variant, "wide": wide}}, SearchSpace, source="spaces"
+    )
     monkeypatch.setattr("scansearch.runs.job.step_seconds", lambda *arguments, **options: seconds)
-    config = search_config(space=space.name, data="fake:8x8:2", variant="wide", k=1, batch_size=8, device="cpu")
+    config = search_config(
+        space=space.name, data="fake:8x8:2", variant="wide", k=1, batch_size=8, device="cpu"
+    )
     origin = SearchJob.start(config, space, tmp_path / "run", lambda notice: None)._origin()
     line = "time: for a first look, a smaller variant: --variant micro (8 pixels, 2 layers)"
     assert (line in origin) is named

@@ -42,5 +42,8 @@ def test_a_plain_backbone_of_any_genotype_serves_under_its_pyramid_name(depth: i
     assert masks.shape == (2, 3, 64, 96)
     masks.square().mean().backward()
     mixers = [p for key, p in model.encoder.named_parameters() if "mixer" in key]
-    assert len([key for key, _ in model.encoder.named_parameters() if key.endswith("mixer.in_proj.weight")]) == depth
+    assert (
+        len([key for key, _ in model.encoder.named_parameters() if key.endswith("mixer.in_proj.weight")])
+        == depth
+    )
     assert all(p.grad is not None and p.grad.isfinite().all() for p in mixers)

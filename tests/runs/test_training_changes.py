@@ -58,7 +58,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def same_weights(one: Path, other: Path) -> bool:
-    tensors, others = (load_weights(folder / "best.safetensors").model.state_dict() for folder in (one, other))
+    tensors, others = (
+        load_weights(folder / "best.safetensors").model.state_dict() for folder in (one, other)
+    )
     return tensors.keys() == others.keys() and all(torch.equal(tensors[key], others[key]) for key in tensors)
 
 
@@ -140,7 +142,9 @@ def largest_file() -> Iterator[object]:
     signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_disk_that_fills_up_ends_a_training_with_one_line_and_loses_nothing(run, largest_file, capsys) -> None:
+def test_a_disk_that_fills_up_ends_a_training_with_one_line_and_loses_nothing(
+    run, largest_file, capsys
+) -> None:
     folder, _ = run
     checkpoint = sorted((folder / "checkpoints").iterdir())[-1]
     before = checkpoint.read_bytes()
@@ -155,7 +159,9 @@ def test_a_disk_that_fills_up_ends_a_training_with_one_line_and_loses_nothing(ru
     assert not [path for path in folder.rglob("*") if path.name.startswith(".") and "lock" not in path.name]
     assert resumed(capsys, folder)[0] == 0
     assert same_weights(folder, folder.parent / "whole")
-    result, whole = (json.loads((place / "result.json").read_text()) for place in (folder, folder.parent / "whole"))
+    result, whole = (
+        json.loads((place / "result.json").read_text()) for place in (folder, folder.parent / "whole")
+    )
     assert result["test"]["loss"] == whole["test"]["loss"]
 
 
@@ -166,7 +172,8 @@ def test_of_two_trainings_that_start_at_once_in_one_folder_one_goes_on(run, tmp_
     command = [sys.executable, "-m", "scansearch", "train", str(tmp_path / "genotype.yaml"), "--quiet"]
     command += ["--data", f"folder:{images}", "--epochs", "2", "--batch-size", "8", "--image-size", "8"]
     both = [
-        subprocess.Popen([*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True) for _ in "ab"
+        subprocess.Popen([*command, "--out", str(tmp_path / "run")], stderr=subprocess.PIPE, text=True)
+        for _ in "ab"
     ]
     errors = [process.communicate(timeout=120)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 2], errors

@@ -24,13 +24,19 @@ def gratings(folder: Path, each: dict[str, int]) -> Path:
             for number in range(count):
                 turns = (rows + sign * columns) / np.sqrt(2) / rng.uniform(5, 9) + rng.random()
                 waves = 127.5 + 90 * np.sin(2 * np.pi * turns) + rng.normal(0, 15, turns.shape)
-                Image.fromarray(waves.clip(0, 255).astype(np.uint8)).save(folder / split / name / f"{number}.png")
+                Image.fromarray(waves.clip(0, 255).astype(np.uint8)).save(
+                    folder / split / name / f"{number}.png"
+                )
     return folder
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("settings", "apart"), [((), True), (("augment.flip=0.5",), False)], ids=["as is", "mirror"])
-def test_a_mirror_decides_whether_diagonals_can_be_told_apart(settings: tuple[str, ...], apart: bool, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "apart"), [((), True), (("augment.flip=0.5",), False)], ids=["as is", "mirror"]
+)
+def test_a_mirror_decides_whether_diagonals_can_be_told_apart(
+    settings: tuple[str, ...], apart: bool, tmp_path
+) -> None:
     data = f"folder:{gratings(tmp_path / 'images', {'train': 100, 'val': 20, 'test': 50})}"
     result = scansearch.train(
         baseline_genotype("uniform:vmamba4", "vim8"), data=data, channels=1, image_size=SIZE, epochs=12, batch_size=20, device="cpu",
