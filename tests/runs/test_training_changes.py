@@ -1,4 +1,4 @@
-"""A training that goes on is the same experiment too: what changed since its start is told, and a full disk loses nothing."""
+"""A training that goes on is the same experiment: what changed since its start is told; a full disk loses nothing."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_a_mirror_decides_whether_diagonals_can_be_told_apart(
 ) -> None:
     data = f"folder:{gratings(tmp_path / 'images', {'train': 100, 'val': 20, 'test': 50})}"
     result = scansearch.train(
-        baseline_genotype("uniform:vmamba4", "vim8"), data=data, channels=1, image_size=SIZE, epochs=12, batch_size=20, device="cpu",
-        out=tmp_path / "run", progress=False, settings=settings,
+        baseline_genotype("uniform:vmamba4", "vim8"), data=data, channels=1, image_size=SIZE, epochs=12, batch_size=20,
+        device="cpu", out=tmp_path / "run", progress=False, settings=settings,
     )  # fmt: skip
     assert result.test.top1 >= 95 if apart else result.test.top1 <= 75, result.test.top1
