@@ -50,7 +50,7 @@ def kernels(
         print_json(rows)
     else:
         typer.echo(measure.table(rows))
-    if any(row["refused"] for row in rows):
+    if any(row.refused for row in rows):
         raise typer.Exit(1)
 
 

@@ -1,13 +1,15 @@
 """The benchmark: measures what it says, and gives no ratio for a wrong kernel or on a disturbed machine."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
 from scansearch_kernels.bench import cases as bench_cases
 from scansearch_kernels.bench import cpu as bench
+from scansearch_kernels.bench import opponents
 from scansearch_kernels.bench import threads as bench_threads
-from scansearch_kernels.bench.cases import SIZES, Size, arguments, orders
+from scansearch_kernels.bench.cases import SIZES, Size, orders
 from scansearch_kernels.bench.floor import Floor
 
 SMALL = {
@@ -24,21 +26,24 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_rows_hold_time_floor_errors_and_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Floor, "plausible", lambda self: True)  # whatever else this machine does
+    monkeypatch.setattr(opponents, "available", lambda: {"loop": opponents.loop})
     rows = bench.kernels(repeats=2, memory=False)
-    assert [(row["size"], row["pass"]) for row in rows] == [
+    assert [(row.size, row.computes) for row in rows] == [
         (name, which) for name in SMALL for which in ("forward", "forward+backward")
     ]
     for row in rows:
-        assert row["refused"] is None
-        assert row["floor_ratio"] == pytest.approx(row["ours_ms"] / row["floor_ms"])
-        assert row["floor_ms"] == pytest.approx(1e3 * SMALL[row["size"]].work() / row["floor_steps_per_s"])
-        assert row["output_error"] < 2e-6
-        assert row["gradient_error"] < 1e-5
-        assert set(row["baselines"]) == ({"reference loop"} if row["pass"] == "forward" else {"mambapy"})
-        ways = row["threads_ms"]
-        assert (ways is None) == (row["pass"] == "forward")
+        assert row.refused is None
+        assert row.floor_ratio == pytest.approx(row.ours_ms / row.floor_ms)
+        assert row.floor_ms == pytest.approx(1e3 * SMALL[row.size].work() / row.machine.floor_steps_per_s)
+        assert row.output_error < 2e-6
+        assert row.gradient_error < 1e-5
+        assert row.strongest() == ("loop", row.opponents["loop"])
+        assert row.opponents["loop"].ratio > 0
+        ways = row.threads_ms
+        assert (ways is None) == (row.computes == "forward")
         assert ways is None or (ways.keys() == {"one", "all", "callers"} and min(ways.values()) > 0)
-    assert json.loads(json.dumps(rows)) == rows
+    assert json.loads(json.dumps([asdict(row) for row in rows]))[0]["opponents"]["loop"]["difference"] < 1e-5
+    assert "loop " in bench.table(rows)
     assert "small_shared" in bench.table(rows)
     assert "Python threads at once" in bench.table(rows)
 
@@ -52,8 +57,9 @@ def test_a_wrong_kernel_gets_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
         return y * 1.001 if kwargs.get("backend") == "cpu" else y
 
     monkeypatch.setattr(bench_cases, "selective_scan", wrong)
-    rows = bench.kernels(["small"], repeats=1, memory=False, baselines=False)
-    assert all(row["floor_ratio"] is None and "the kernel is wrong" in row["refused"] for row in rows)
+    rows = bench.kernels(["small"], repeats=1, memory=False)
+    assert all(row.floor_ratio is None and "the kernel is wrong" in row.refused for row in rows)
+    assert not any(row.opponents for row in rows), "a ratio to something wrong says nothing"
     assert "no ratio" in bench.table(rows)
 
 
@@ -64,7 +70,7 @@ def test_a_disturbed_floor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Floor, "measure", measure)
     rows = bench.kernels(["small"], repeats=1, memory=False, baselines=False)
-    assert all(row["floor_ratio"] is None and "implausible" in row["refused"] for row in rows)
+    assert all(row.floor_ratio is None and "implausible" in row.refused for row in rows)
 
 
 def test_floor_stays_below_a_ninth_of_the_multiply_adds() -> None:
@@ -87,20 +93,30 @@ def test_orders_of_the_benchmark_visit_every_row_once(name: str) -> None:
     assert torch.equal(table.sort(dim=1).values, torch.arange(size.rows, dtype=torch.int32).expand_as(table))
 
 
-def test_the_baseline_with_copies_computes_the_same_gradients() -> None:
-    pscan = pytest.importorskip("mambapy.pscan").pscan
+COMPILED = pytest.param("compiled chunks", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", ["loop", "mambapy", "JAX", COMPILED])
+def test_an_opponent_computes_the_same(name: str) -> None:
+    scans = opponents.available()
+    if name not in scans:
+        pytest.skip(f"{name} cannot run here")
     for size in SMALL.values():
-        given, leaves, dy = arguments(size, size.batch)
-        seen: list[torch.Tensor] = []
-        with pytest.MonkeyPatch.context() as patch:
-            grad = torch.autograd.grad
-            patch.setattr(
-                torch.autograd, "grad", lambda *args, grad=grad, seen=seen: seen.extend(grad(*args))
-            )
-            bench._parallel_scan(pscan, given, leaves, dy)
-        expected = torch.autograd.grad(bench.selective_scan(**given, backend="reference"), leaves, dy)
-        for theirs, ours in zip(seen, expected, strict=True):
-            torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
+        times = opponents.compare(size, rounds=1, scans={name: scans[name]})
+        for which in opponents.PASSES:
+            assert times[which][name].difference < 1e-5
+            assert times[which][name].ratio > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda y: 1.001 * y, lambda y: y / torch.zeros(())], ids=["by little", "not finite"]
+)
+def test_an_opponent_that_differs_gets_no_ratio(wrong) -> None:
+    scans = {"wrong": lambda *inputs: wrong(opponents.loop(*inputs))}
+    times = opponents.compare(SMALL["small"], rounds=1, scans=scans)
+    for which in opponents.PASSES:
+        assert times[which]["wrong"].ratio is None
+        assert times[which]["wrong"].ms > 0
 
 
 def test_the_threads_of_torch_are_given_back() -> None:
