@@ -59,11 +59,11 @@ def _escaped(sign: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that ``name`` is probably a misspelling of, the first of equally near ones; else None."""
-    names, wanted = list(known), name[:80].lower()
-    near = set(difflib.get_close_matches(wanted, {one.lower() for one in names}, n=8, cutoff=0.5))
+    names, lower = list(known), name[:80].lower()
+    near = set(difflib.get_close_matches(lower, {one.lower() for one in names}, n=8, cutoff=0.5))
 
     def likeness(one: str) -> float:
-        return difflib.SequenceMatcher(None, one.lower(), wanted).ratio()
+        return difflib.SequenceMatcher(None, one.lower(), lower).ratio()
 
     return max((one for one in names if one.lower() in near), key=likeness, default=None)
 

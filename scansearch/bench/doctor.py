@@ -60,12 +60,12 @@ def _requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
         texts = []
     for text in texts:
         requirement = Requirement(text)
-        found = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
-        if found is None:
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
+        if extra is None:
             if requirement.marker is None or requirement.marker.evaluate():
                 needed.append(requirement)
-        elif found[1] not in ("dev", "test"):
-            extras.setdefault(found[1], []).append(requirement)
+        elif extra[1] not in ("dev", "test"):
+            extras.setdefault(extra[1], []).append(requirement)
     return needed, extras
 
 
@@ -84,8 +84,8 @@ def _package(requirement: Requirement) -> CheckUp:
     problem = _problem(requirement)
     if problem is None:
         return CheckUp("package", requirement.name, "works", metadata.version(requirement.name))
-    wanted = f"{requirement.name}{requirement.specifier}"
-    return CheckUp("package", requirement.name, "broken", f"{problem}: pip install '{wanted}'")
+    specification = f"{requirement.name}{requirement.specifier}"
+    return CheckUp("package", requirement.name, "broken", f"{problem}: pip install '{specification}'")
 
 
 def _extra(name: str, requirements: list[Requirement]) -> CheckUp:

@@ -22,13 +22,13 @@ def show(run: AnyRun, as_json: AsJson = False) -> None:
     """Tell what a run was asked, what came out or where it stopped, and what to type next."""
     from scansearch.cli.screen import print_json, print_lines, print_table
     from scansearch.runs.folder import Run
-    from scansearch.runs.overview import asked, found, in_words, next_steps, overview, warnings
+    from scansearch.runs.overview import asked, in_words, next_steps, outcome, overview, warnings
 
     seen = overview(run)
     whole = seen.kind != "probe" and seen.state != "damaged"
     opened = Run(run)
     settings = asked(opened) if whole else {}
-    lines = found(opened, seen) if whole else _briefly(seen)
+    lines = outcome(opened, seen) if whole else _briefly(seen)
     told = warnings(opened) if whole else []
     following = next_steps(seen)
     if as_json:

@@ -53,17 +53,18 @@ def holds_arrays(parts: Mapping[PartName, Pictures], what: str) -> bool:
     Raises:
         InputError: some are, others are pictures.
     """
-    found: dict[bool, str] = {}
+    examples: dict[bool, str] = {}
     for files in parts.values():
         if not isinstance(files.source, IndexedSource):
             for key in files.keys:
                 name = files.source.short_name(key)
-                found.setdefault(extension(name) == ARRAY, name)
-    if len(found) == 2:
+                examples.setdefault(extension(name) == ARRAY, name)
+    if len(examples) == 2:
         raise InputError(
-            f"{what} holds both pictures ({found[False]!r}) and .npy arrays ({found[True]!r}): one kind is read at once"
+            f"{what} holds both pictures ({examples[False]!r}) and .npy arrays ({examples[True]!r}): one kind is read "
+            "at once"
         )
-    return True in found
+    return True in examples
 
 
 @dataclass(frozen=True)

@@ -46,12 +46,13 @@ def assemble(
     parts, made = _for_scoring(parts) if scoring else _for_training(parts, classes, what)
     train, validation, test = (parts[part] for part in ("train", "validation", "test"))
     if arrays:
-        found = look_at_arrays(train, (validation, test), augment, channels, what)
-        channels, mean, deviation = found.channels, found.mean, found.deviation
+        array_set = look_at_arrays(train, (validation, test), augment, channels, what)
+        channels, mean, deviation = array_set.channels, array_set.mean, array_set.deviation
         splits = [
-            found.split(files, size, augment, augments=files is train) for files in (train, validation, test)
+            array_set.split(files, size, augment, augments=files is train)
+            for files in (train, validation, test)
         ]
-        top, kinds, contents = None, found.notes, found.contents
+        top, kinds, contents = None, array_set.notes, array_set.contents
     else:
         channels = check_channels(channels or 3, spec)
         looked = look_at(list(parts.values()), channels, brightest)

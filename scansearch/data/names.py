@@ -71,6 +71,6 @@ def counted(count: int, noun: str) -> str:
 
 def kinds(names: Iterable[str]) -> str:
     """The extensions of ``names``, the most frequent first."""
-    found = Counter(extension(name) or "none" for name in names)
-    shown = [kind for kind, _ in sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))]
+    counts = Counter(extension(name) or "none" for name in names)
+    shown = [kind for kind, _ in sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))]
     return ", ".join(shown[:_SHOWN]) + (", ..." if len(shown) > _SHOWN else "")

@@ -160,7 +160,7 @@ def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None
         known: the brightest value of float and 32-bit pictures; None to choose it by these.
     """
     contents = hashlib.sha256()
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     values = []
     lowest, highest_16 = 0.0, 0.0
     looked = 0
@@ -176,7 +176,7 @@ def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None
                 contents.update(hashlib.sha256(content).digest())
                 with open_picture(io.BytesIO(content)) as picture:
                     kind = kind_of(picture)
-                    found[kind] += 1
+                    counts[kind] += 1
                     value = wide_values(picture)
                     values += [] if value is None else [value]
                     span = value_range(picture)
@@ -184,7 +184,7 @@ def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None
                         lowest = min(lowest, span[0])
                         highest_16 = max(highest_16, span[1] if kind == "16-bit" else 0.0)
             except Exception:  # reported when it is its turn
-                found["broken"] += 1
+                counts["broken"] += 1
     scale = brightest(values) if known is None else known
     fit = "which fits all that were looked at" if known is None else "as in the training"
     meanings = {
@@ -194,9 +194,9 @@ def look_at(parts: Sequence[Pictures], channels: int, known: float | None = None
         "animated": "the first frame is taken",
     }
     notes = [
-        f"{kind} pictures ({found[kind]} of {looked} looked at): {meaning}"
+        f"{kind} pictures ({counts[kind]} of {looked} looked at): {meaning}"
         for kind, meaning in meanings.items()
-        if found[kind]
+        if counts[kind]
     ]
     if 0 < highest_16 < _DARK_16:
         levels = round(255 * highest_16 / 65535) + 1

@@ -38,15 +38,15 @@ class _Row(NamedTuple):
 
 def table_of(tree: Tree) -> str | None:
     """The CSV file that tells the classes: ``labels.csv``, or the only one beside pictures without class folders."""
-    found = tables(tree)
-    named = [name for name in found if name.lower() == LABELS]
+    names = tables(tree)
+    named = [name for name in names if name.lower() == LABELS]
     if split_folders(tree):
         return None
     if len(named) == 1:
         return named[0]
     classes = {path[0] for path in tree.files if len(path) > 1 and is_picture(path[-1])}
     classes = {name for name in classes if part_called(name) is None}
-    return found[0] if len(found) == 1 and len(classes) < 2 else None
+    return names[0] if len(names) == 1 and len(classes) < 2 else None
 
 
 def arrange_by_table(tree: Tree, root: Path, name: str) -> Layout:
@@ -131,11 +131,11 @@ def _rows(path: Path) -> tuple[list[_Row], bool]:
 def _columns(path: Path, header: list[str]) -> tuple[int, int, int | None]:
     """Places of the columns of files, labels and splits."""
     lower = [name.lower() for name in header]
-    places = [
+    columns = [
         next((lower.index(name) for name in names if name in lower), None)
         for names in (FILE_COLUMNS, LABEL_COLUMNS, (SPLIT_COLUMN,))
     ]
-    file, label, split = places
+    file, label, split = columns
     if file is None or label is None:
         raise InputError(
             f"{str(path)!r} has columns {listed(header)} (read are one of {', '.join(FILE_COLUMNS)} and one of "

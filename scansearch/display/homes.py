@@ -26,8 +26,8 @@ HOMES = {
 def home(name: str) -> Callable[..., Any]:
     """The function that has ``name`` in :data:`HOMES`."""
     module, _, function = HOMES[name].partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), function)
-    return found
+    value: Callable[..., Any] = getattr(import_module(module), function)
+    return value
 
 
 def drawn(name: str, /, *values: Any, **options: Any) -> Figure:

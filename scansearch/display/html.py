@@ -101,8 +101,8 @@ def heat_map(
 
 def colour(share: float) -> str:
     """The colour of a share of 1 on the map, as CSS has it."""
-    place = min(max(share, 0.0), 1.0) * (len(_MAP) - 1)
-    index = min(int(place), len(_MAP) - 2)
+    position = min(max(share, 0.0), 1.0) * (len(_MAP) - 1)
+    index = min(int(position), len(_MAP) - 2)
     low, high = list(pairwise(_MAP))[index]
-    mixed = (round(a + (b - a) * (place - index)) for a, b in zip(low, high, strict=True))
+    mixed = (round(a + (b - a) * (position - index)) for a, b in zip(low, high, strict=True))
     return f"rgb({','.join(map(str, mixed))})"

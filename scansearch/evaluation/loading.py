@@ -68,8 +68,8 @@ def load(subject: str | Path, *, device: str = "cpu", command: str = "load") -> 
         InputError: it holds no model, or does not tell its classes or what its images were.
     """
     # One device, and no processes: the accelerator is asked for its device alone.
-    place = engine.make_accelerator(device, "no").device
-    predictor = open_predictor(subject, place, command=command)
+    torch_device = engine.make_accelerator(device, "no").device
+    predictor = open_predictor(subject, torch_device, command=command)
     if predictor.task != "classify":
         raise InputError(f"{subject} holds a model of task {predictor.task}: {command} takes classifiers")
     treatment = predictor.treatment
@@ -85,5 +85,5 @@ def load(subject: str | Path, *, device: str = "cpu", command: str = "load") -> 
     compute = predictor.predict
     model = compute if isinstance(compute, nn.Module) else _Graph(compute)
     return LoadedModel(
-        predictor.name, model.eval(), pictures or arrays, arrays, treatment.classes, size, str(place)
+        predictor.name, model.eval(), pictures or arrays, arrays, treatment.classes, size, str(torch_device)
     )

@@ -169,4 +169,4 @@ class SegmentationModel(nn.Module):
 def _below_backbone(patterns: Any) -> Any:
     if isinstance(patterns, str):
         return patterns.replace("^", r"^backbone\.")
-    return [(pattern.replace("^", r"^backbone\."), place) for pattern, place in patterns]
+    return [(pattern.replace("^", r"^backbone\."), order) for pattern, order in patterns]

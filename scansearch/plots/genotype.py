@@ -80,8 +80,8 @@ def genotype_figure(
         axes.add_patch(frame)
         if layer + 1 < count:
             _arrow(axes, left + box, upper + _HEAD + 0.12 + sketch / 2)
-        for place, name in enumerate(names):
-            at = (left + 0.045, upper + _HEAD + 0.045 + place * (sketch + _LABEL))
+        for row, name in enumerate(names):
+            at = (left + 0.045, upper + _HEAD + 0.045 + row * (sketch + _LABEL))
             side = sketch_side(name)
             axes.add_patch(
                 Rectangle(at, sketch, sketch, facecolor="white", edgecolor="#cccccc", linewidth=0.4)

@@ -165,11 +165,11 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], x: float, top
     """Names beside the ends of lines (height, name, colour; lowest first), moved apart where they would overlap."""
     points = 6.0 if len(ends) <= 11 else 66.0 / len(ends)
     line = 0.085 * top * points / 6  # of a panel 1.2 inches high
-    for (height, name, colour), place in zip(ends, _apart([end[0] for end in ends], line, top), strict=True):
+    for (height, name, colour), moved in zip(ends, _apart([end[0] for end in ends], line, top), strict=True):
         axes.annotate(
             shortened(name, _SIGNS),
             (x, height),
-            xytext=(9, place),
+            xytext=(9, moved),
             textcoords=("offset points", "data"),
             fontsize=points,
             family="monospace",

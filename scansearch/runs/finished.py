@@ -41,8 +41,8 @@ class FinishedTrainings:
 
     def find(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """The row that holds all of ``key``."""
-        wanted = json.loads(json.dumps(key))
-        return next((row for row in self.rows if wanted.items() <= row.items()), None)
+        pairs = json.loads(json.dumps(key))
+        return next((row for row in self.rows if pairs.items() <= row.items()), None)
 
     def add(
         self, key: Mapping[str, Any], figures: Mapping[str, float], *, write: bool = True

@@ -252,7 +252,7 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def found(run: Run, seen: RunOverview) -> list[str]:
+def outcome(run: Run, seen: RunOverview) -> list[str]:
     """What came out, one line each; of an unfinished run, where it stopped."""
     if seen.state == "damaged":
         return [seen.problem]
@@ -300,7 +300,7 @@ def run_html(run: Run) -> str:
         parts = [line(f"{seen.kind} in {run.folder}: {seen.progress}")]
         if seen.state != "damaged":
             parts.append(table(("asked", ""), asked_rows(run), left=2))
-        parts += map(line, found(run, seen))
+        parts += map(line, outcome(run, seen))
         genotype = run.genotype if (run.folder / "genotype.yaml").is_file() else None
         if (run.folder / "preferences.json").is_file():
             parts.append(run.preferences.heat_map(None if genotype is None else genotype.layers))

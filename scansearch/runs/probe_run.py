@@ -218,9 +218,9 @@ class ProbeJob:
             InputError: the file of the trainings is damaged. RunStopped: a loss is not finite.
         """
         finished = FinishedTrainings(self.folder / TRAININGS)
-        wanted, trained = [*drawn, baseline], []
-        total = len(wanted) * self.config.trainings
-        for number, layers in enumerate(wanted):
+        genotypes, trained = [*drawn, baseline], []
+        total = len(genotypes) * self.config.trainings
+        for number, layers in enumerate(genotypes):
             rows = []
             for training in range(self.config.trainings):
                 rows.append(self._train(finished, number, training, layers))

@@ -20,7 +20,7 @@ from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
 from scansearch.records.preferences import Preferences
 from scansearch.runs.folder import Run
-from scansearch.runs.overview import RunOverview, asked, found, in_words, next_steps, overview, warnings
+from scansearch.runs.overview import RunOverview, asked, in_words, next_steps, outcome, overview, warnings
 from scansearch.text import human, span
 
 NAME = "report.html"
@@ -129,7 +129,7 @@ def _cards(result: dict[str, Any], seen: RunOverview) -> str:
 
 
 def _found(run: Run, seen: RunOverview, genotype: Genotype, preferences: Preferences | None) -> Iterable[str]:
-    yield from map(line, found(run, seen))
+    yield from map(line, outcome(run, seen))
     if genotype.provenance.note:
         yield line(genotype.provenance.note)
     if genotype.certificate is not None:

@@ -86,20 +86,20 @@ class Effects:
     ) -> dict[str, Reals]:
         """Kind -> matrix from entries to its features."""
         entries = [(layer, name) for layer, names in enumerate(self.candidates) for name in names]
-        places = [
+        rows = [
             layer * self.width + names.index(name)
             for layer, names in enumerate(self.candidates)
             for name in names
         ]
         layer = np.zeros((self.layers * self.width, len(entries)))
-        layer[places, range(len(entries))] = 1.0
+        layer[rows, range(len(entries))] = 1.0
         maps = {"layer": layer}
 
         def grouped(keys: list[object]) -> Reals:
             distinct = list(dict.fromkeys(keys))
             features = np.zeros((len(layer), len(distinct)))
-            for place, key in zip(places, keys, strict=True):
-                features[place, distinct.index(key)] = 1.0
+            for row, key in zip(rows, keys, strict=True):
+                features[row, distinct.index(key)] = 1.0
             return features
 
         without = [(layer, name.removesuffix(FLIP)) for layer, name in entries]
@@ -109,7 +109,7 @@ class Effects:
             maps["shared"] = grouped([name for _, name in entries])
         if scores is not None:
             maps["scores"] = np.zeros((len(layer), 1))
-            maps["scores"][places, 0] = [value for row in scores for value in row]
+            maps["scores"][rows, 0] = [value for row in scores for value in row]
         if any(low < high for low, high in sizes):
             maps["number"] = layer.sum(1, keepdims=True)
         return maps
@@ -297,10 +297,10 @@ def _most_probable(kinds: Sequence[str], grams: Reals, target: Reals) -> tuple[R
     for step in _STEPS:
         for _ in range(2):
             before = lowest
-            for place in range(len(best)):
+            for index in range(len(best)):
                 for change in (step, -step):
                     trial = best.copy()
-                    trial[place] += change
+                    trial[index] += change
                     value = cost(trial)
                     if value < lowest:
                         best, lowest = trial, value

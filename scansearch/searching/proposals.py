@@ -136,8 +136,8 @@ class Proposals:
             zip(self.genotypes.candidates, self.genotypes.sizes, strict=True)
         ):
             order = np.argsort(values[layer, : len(names)], kind="stable")
-            wanted = high if every else int((values[layer, : len(names)] < 0).sum())
-            chosen[layer, order[: min(max(low, wanted), high)]] = 1.0
+            count = high if every else int((values[layer, : len(names)] < 0).sum())
+            chosen[layer, order[: min(max(low, count), high)]] = 1.0
         return chosen.ravel()
 
     def optimum(self, values: Reals, limits: Sequence[tuple[Reals, float]]) -> Reals:
@@ -197,8 +197,8 @@ class Proposals:
                 for start in range(len(rows)):
                     mine = np.flatnonzero(owner == start)
                     if len(mine) and gains[mine].max() > values[start]:
-                        place = mine[gains[mine].argmax()]
-                        rows[start], values[start] = others[place], gains[place]
+                        best = mine[gains[mine].argmax()]
+                        rows[start], values[start] = others[best], gains[best]
             moved = (before != rows).any(1)
             if not moved.any():
                 break

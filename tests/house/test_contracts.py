@@ -47,7 +47,7 @@ ONE_ROOM = {  # a library is known in one room
     "yaml": {"files"},
     "scipy": {"derivation"},
     "optuna": {"searching"},
-    "matplotlib": {"plots", "files", "display"},  # display names the type of what plots return
+    "matplotlib": {"plots", "files", "display"},  # files writes its figures, display names their type
     "typer": {"cli"},
     "rich": {"cli", "runs"},  # runs shows progress, from Python too
     "IPython": {"runs"},
