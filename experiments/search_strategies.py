@@ -25,10 +25,19 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parent / "results" / "strategy_scores.jsonl"
 # Of 300 steps each. Roughly equal computing time: a step of all eight branches costs as much as four of one branch,
 # a second step for the alphas doubles it, and darts2 makes three more, which leaves it a step above its share.
-EPOCHS = {"topk": 8, "spos": 8, "gdas": 4, "localmamba": 2, "fair": 2, "darts": 1, "darts2": 1}
+EPOCHS = {
+    "topk": 8,
+    "spos": 8,
+    "gdas": 4,
+    "localmamba": 2,
+    "narrowing": 2,
+    "fair": 2,
+    "darts": 1,
+    "darts2": 1,
+}
 VALIDATION_STRIDE = 6  # scores use every sixth of the 2,400 validation canvases
 # Cheap searches first, so that an interrupted run holds as many strategies as possible.
-ORDER = ("topk", "spos", "gdas", "localmamba", "fair", "darts", "darts2")
+ORDER = ("topk", "spos", "gdas", "narrowing", "localmamba", "fair", "darts", "darts2")
 Job = tuple[str, int]
 
 
@@ -92,7 +101,12 @@ def search(job: Job) -> str:
         )
     }
     if learns:
-        scores["gates"] = magnitude(task.relaxation, task.supernet.alphas)
+        narrowing = task.narrowing
+        scores["gates"] = (
+            magnitude(task.relaxation, task.supernet.alphas)
+            if narrowing is None
+            else torch.tensor(narrowing.all_scores(task.supernet.alphas))
+        )
     first, second = task.supernet.candidates
     inherited = [[task.validation_loss(task.subnetwork([[a], [b]])) for b in second] for a in first]
     found = {

@@ -9,6 +9,7 @@ the best mean in the table; tau is Kendall's, between a score and the genotypes'
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pandas
 from baseline_genotypes import V, fixed, text
 from matplotlib.figure import Figure
 from pandas import DataFrame
-from verify_searches import RANKED, STEPS
+from verify_searches import RANKED, STEPS, TRAININGS
 
 from scansearch.analysis.benchmark import bench_table, genotype_means
 from scansearch.derivation.agreement import kendall_tau
@@ -28,7 +29,7 @@ from scansearch.searching.strategies import STRATEGIES
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAMES = load_space("vim8-bench").layer_candidates()[0]
-OWN = {"magnitude": "gates", "perturbation": "perturbation", "evolution": "inherited"}
+OWN = {"magnitude": "gates", "narrowing": "gates", "perturbation": "perturbation", "evolution": "inherited"}
 
 
 def scores_of(search: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -103,25 +104,37 @@ def at_cost(curve: np.ndarray, cost: float) -> float:
 
 
 def verified(rows: DataFrame, nll: np.ndarray, costs: dict[str, float], share: float) -> DataFrame:
-    """One row per search and number of verified genotypes: the regret of the best one on validation.
+    """One row per search, number of verified genotypes and of finalists: the regret of what is kept.
 
-    ``share`` is what one brief training costs of a whole one; the random one is counted and may win.
+    Finalists are those of the lowest validation loss, which are trained once more from another seed and judged by the
+    mean of both losses; without any, one training decides. ``share`` is what one brief training costs of a whole one;
+    the random one is counted and may win.
     """
-    found = []
+    kept = []
     for (strategy, seed), own in rows.groupby(["strategy", "seed"]):
-        if len(own) <= RANKED:  # not all of it is trained yet
+        losses = own.pivot_table(
+            index=["source", "layer_1", "layer_2"], columns="training", values="validation_loss"
+        )
+        if losses.shape != (RANKED + 1, TRAININGS) or losses.isna().any(
+            axis=None
+        ):  # not all of it is trained yet
             continue
-        own = own.sort_values("source", key=lambda names: names.replace("random", "rank 0"))
-        for count in range(1, len(own)):
-            one = own.iloc[: count + 1]
-            best = one.loc[one["validation_loss"].idxmin()]
-            regret = nll[NAMES.index(best["layer_1"]), NAMES.index(best["layer_2"])] - nll.min()
-            cost = costs[strategy] + share * (count + 1)
-            pairs = zip(one["layer_1"], one["layer_2"], strict=True)
-            known = [nll[NAMES.index(first), NAMES.index(second)] for first, second in pairs]
-            row = {"strategy": strategy, "seed": seed, "verify": count, "cost": cost, "regret": regret}
-            found.append(row | {"best": min(known) - nll.min()})
-    return pandas.DataFrame(found)
+        losses = losses.sort_index(level="source", key=lambda names: names.str.replace("random", "rank 0"))
+        regrets = np.array([nll[NAMES.index(a), NAMES.index(b)] - nll.min() for _, a, b in losses.index])
+        first, again = losses[1].to_numpy(), losses[2].to_numpy()
+        for count, finalists in itertools.product(range(1, RANKED + 1), (0, 2, 3)):
+            if finalists > count:
+                continue
+            judged = first[: count + 1].copy()
+            if finalists:
+                best = np.argsort(judged, kind="stable")[:finalists]
+                means = (first[best] + again[best]) / 2
+                judged = np.full(count + 1, np.inf)
+                judged[best] = means
+            row = {"strategy": strategy, "seed": seed, "verify": count, "finalists": finalists}
+            row |= {"cost": costs[str(strategy)] + share * (count + 1 + finalists)}
+            kept.append(row | {"regret": regrets[judged.argmin()], "best": regrets[: count + 1].min()})
+    return pandas.DataFrame(kept)
 
 
 def figure(found: DataFrame, curve: np.ndarray, costs: dict[str, float], checked: DataFrame) -> Figure:
@@ -138,7 +151,7 @@ def figure(found: DataFrame, curve: np.ndarray, costs: dict[str, float], checked
         axes.plot([cost] * len(rows), regrets, ".", color=f"C{place}", alpha=0.35)
         axes.plot(cost, regrets.mean(), "D", color=f"C{place}", label=f"{name} ({len(rows)})")
     if len(checked):
-        means = checked.groupby("verify")[["cost", "regret"]].mean()
+        means = checked[checked["finalists"] == FINALISTS].groupby("verify")[["cost", "regret"]].mean()
         axes.plot(means["cost"], means["regret"], "k.-", label="localmamba, verified")
         for count, row in means.iterrows():
             axes.annotate(f"{count}", (row["cost"], row["regret"]), textcoords="offset points", xytext=(3, 5))
@@ -195,13 +208,14 @@ def page(
             "`scansearch run --verify M` trains the M best-ranked genotypes for two thirds of the steps, and one drawn "
             "at random, and keeps the one of the lowest validation loss. The searches are those of localmamba above.",
             "",
-            "| M | searches | cost | mean regret | median | middle half | best trained | random search at that cost |",
-            "|---|---|---|---|---|---|---|---|",
+            "| M | finalists | searches | cost | mean regret | median | middle half | best trained | random search at "
+            "that cost |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
-        for count, rows in checked.groupby("verify"):
+        for (count, finalists), rows in checked.groupby(["verify", "finalists"]):
             cost = rows["cost"].mean()
             lines.append(
-                f"| {count} | {len(rows)} | {cost:.1f} | {_quantiles(rows['regret'])} | {rows['best'].mean():.3f} "
+                f"| {count} | {finalists} | {len(rows)} | {cost:.1f} | {_quantiles(rows['regret'])} | {rows['best'].mean():.3f} "
                 f"| {at_cost(curve, cost):.3f} |"
             )
         lines += [

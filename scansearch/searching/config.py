@@ -165,9 +165,9 @@ class SearchConfig(StrictModel):
             raise ValueError(
                 "update 'fair' deals the candidates out itself: it goes with relaxation 'uniform' only"
             )
-        if self.relaxation == "uniform" and self.selection == "magnitude":
+        if self.relaxation == "uniform" and self.selection in ("magnitude", "narrowing"):
             raise ValueError(
-                "relaxation 'uniform' learns no alphas, so selection 'magnitude' has nothing to read: "
+                f"relaxation 'uniform' learns no alphas, so selection {self.selection!r} has nothing to read: "
                 "use 'perturbation' or 'evolution'"
             )
         if self.batch_size % self.accumulate:

@@ -71,6 +71,12 @@ def by_magnitude(task: SearchTask) -> Selection:
     return Selection(_lists(magnitude(task.relaxation, task.supernet.alphas)))
 
 
+def by_narrowing(task: SearchTask) -> Selection:
+    """The probabilities by which each layer was fixed, see :mod:`scansearch.searching.narrowing`."""
+    assert task.narrowing is not None
+    return Selection(task.narrowing.all_scores(task.supernet.alphas))
+
+
 def by_perturbation(task: SearchTask) -> Selection:
     """:func:`perturbation` of a finished search, on the validation split."""
     scores = perturbation(task.relaxation, task.supernet.alphas, task.validation_loss, task.temperature)

@@ -35,6 +35,7 @@ SELECTIONS = Axis(
         "magnitude": "scansearch.searching.selection:by_magnitude",
         "perturbation": "scansearch.searching.selection:by_perturbation",
         "evolution": "scansearch.searching.selection:by_evolution",
+        "narrowing": "scansearch.searching.selection:by_narrowing",
     },
 )
 
@@ -63,6 +64,12 @@ STRATEGIES = {
     "darts2": Strategy("softmax", "unrolled", "magnitude", "DARTS second order, arXiv 1806.09055"),
     "gdas": Strategy("gdas", "bilevel", "magnitude", "GDAS, arXiv 1910.04465", (10.0, 0.1)),
     "topk": Strategy("gumbel_topk", "joint", "magnitude", "Gumbel top-k, arXiv 1903.06059", (1.0, 0.5)),
+    "narrowing": Strategy(
+        "softmax",
+        "joint",
+        "narrowing",
+        "layer by layer, after P-DARTS, arXiv 1904.12760, and DARTS-PT, 2108.04392",
+    ),
     "spos": Strategy("uniform", "joint", "evolution", "single path one-shot, arXiv 1904.00420"),
     "fair": Strategy("uniform", "fair", "evolution", "FairNAS, arXiv 1907.01845"),
 }

@@ -17,6 +17,7 @@ from scansearch.models.merge import LayerGates
 from scansearch.records.costs import Costs
 from scansearch.records.space import SearchSpace
 from scansearch.searching.config import SearchConfig
+from scansearch.searching.narrowing import Narrowed, Narrowing
 from scansearch.searching.penalties import Penalty, mean_entropy
 from scansearch.searching.relaxations import Relaxation, equal_gates
 from scansearch.searching.strategies import RELAXATIONS, UPDATES
@@ -51,6 +52,7 @@ class SearchTask:
         kind: what is learned, see :class:`scansearch.tasks.protocol.VisionTask`.
         supernet: the model, with its alphas.
         chosen: top-k candidate indices of every layer by the current probabilities.
+        narrowing: what fixes layers on the way, where the selection is ``narrowing``; else None.
         temperature: of the relaxation in the last step.
     """
 
@@ -76,6 +78,10 @@ class SearchTask:
         self.steps_per_epoch = data.train.count // config.batch_size
         self.update: Update = UPDATES.load(config.update)
         self.relaxation: Relaxation = RELAXATIONS.load(config.relaxation)()
+        self.narrowing: Narrowing | None = None
+        if config.selection == "narrowing":
+            self.relaxation = narrowed = Narrowed(self.relaxation)
+            self.narrowing = Narrowing(narrowed, config.k)
         self.kind = find_task(config.task)
         self.supernet = build_supernet(config, space, data).to(accelerator.device)
         groups = weight_decay_groups(
@@ -151,6 +157,8 @@ class SearchTask:
         # Reading a batch may have reseeded.
         seed_everything(Stream.STEP, config.seed, self.accelerator.process_index, step)
         self.supernet.train()
+        if self.narrowing is not None:
+            self.narrowing.advance(self.supernet.alphas, step / total)
         return self.update.step(self._tools(epoch, step), train, validation)
 
     def _tools(self, epoch: int, step: int) -> StepTools:
@@ -207,6 +215,7 @@ class SearchTask:
             "chosen": self.chosen,
             "unchanged_epochs": self.unchanged_epochs,
             "temperature": self.temperature,
+            **({} if self.narrowing is None else {"narrowing": self.narrowing.state()}),
         }
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -215,6 +224,8 @@ class SearchTask:
         engine.unpack_optimizer(self.alphas, tensors, "alphas")
         self.chosen = state["chosen"]
         self.unchanged_epochs = state["unchanged_epochs"]
+        if self.narrowing is not None:
+            self.narrowing.load(state["narrowing"])
         # Checkpoints of earlier versions do not tell it.
         self.temperature = state.get("temperature", self.config.temperature.end)
 

@@ -26,7 +26,9 @@ def _state(task):
 @pytest.mark.parametrize(
     "strategy",
     [
-        name if name in ("localmamba", "darts2", "spos") else pytest.param(name, marks=pytest.mark.long)
+        name
+        if name in ("localmamba", "darts2", "spos", "narrowing")
+        else pytest.param(name, marks=pytest.mark.long)
         for name in STRATEGIES
     ],
 )
