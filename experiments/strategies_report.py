@@ -151,7 +151,11 @@ def figure(found: DataFrame, curve: np.ndarray, costs: dict[str, float], checked
         axes.plot([cost] * len(rows), regrets, ".", color=f"C{place}", alpha=0.35)
         axes.plot(cost, regrets.mean(), "D", color=f"C{place}", label=f"{name} ({len(rows)})")
     if len(checked):
-        means = checked[checked["finalists"] == FINALISTS].groupby("verify")[["cost", "regret"]].mean()
+        means = (
+            checked[checked["finalists"] == checked["finalists"].max()]
+            .groupby("verify")[["cost", "regret"]]
+            .mean()
+        )
         axes.plot(means["cost"], means["regret"], "k.-", label="localmamba, verified")
         for count, row in means.iterrows():
             axes.annotate(f"{count}", (row["cost"], row["regret"]), textcoords="offset points", xytext=(3, 5))

@@ -122,7 +122,7 @@ def print_result(result: RunResult) -> None:
     from scansearch.cli.screen import print_lines, print_table
     from scansearch.runs.overview import search_next
     from scansearch.runs.rank import is_main_process
-    from scansearch.runs.search_result import genotype_line, verdict
+    from scansearch.runs.search_result import genotype_line, unverified, verdict
 
     if not is_main_process():
         return
@@ -141,6 +141,8 @@ def print_result(result: RunResult) -> None:
         lines.append(f"baseline to beat: {accuracy:.2f} % ({name})")
     if result.verified:
         lines.append(verdict(result.verified))
+    elif result.task == "classify":
+        lines.append(unverified(result.preferences.provenance.data or "DATA"))
     lines += [
         genotype_line(result),
         f"written to {result.run.folder}: genotype.yaml, preferences.json, summary.md, report.html, plots/",
