@@ -79,7 +79,7 @@ def search(job: Job) -> str:
 
     from scansearch import engine
     from scansearch.data import Split
-    from scansearch.searching.selection import magnitude, perturbation
+    from scansearch.searching.selection import gate_scores, perturbation
 
     torch.set_num_threads(1)
     strategy, seed = job
@@ -101,12 +101,7 @@ def search(job: Job) -> str:
         )
     }
     if learns:
-        narrowing = task.narrowing
-        scores["gates"] = (
-            magnitude(task.relaxation, task.supernet.alphas)
-            if narrowing is None
-            else torch.tensor(narrowing.all_scores(task.supernet.alphas))
-        )
+        scores["gates"] = gate_scores(task)
     first, second = task.supernet.candidates
     inherited = [[task.validation_loss(task.subnetwork([[a], [b]])) for b in second] for a in first]
     found = {

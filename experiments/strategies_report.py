@@ -219,8 +219,8 @@ def page(
         for (count, finalists), rows in checked.groupby(["verify", "finalists"]):
             cost = rows["cost"].mean()
             lines.append(
-                f"| {count} | {finalists} | {len(rows)} | {cost:.1f} | {_quantiles(rows['regret'])} | {rows['best'].mean():.3f} "
-                f"| {at_cost(curve, cost):.3f} |"
+                f"| {count} | {finalists} | {len(rows)} | {cost:.1f} | {_quantiles(rows['regret'])} "
+                f"| {rows['best'].mean():.3f} | {at_cost(curve, cost):.3f} |"
             )
         lines += [
             "",

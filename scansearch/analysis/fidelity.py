@@ -23,13 +23,11 @@ from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_search
 from scansearch.runs.finished import FinishedTrainings
 from scansearch.runs.reopen import open_search
-from scansearch.searching.selection import magnitude, perturbation
+from scansearch.searching.selection import gate_scores, perturbation
 from scansearch.seeding import Stream, generate
 from scansearch.training.brief import BriefRecipe, brief_score
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from scansearch.searching.task import SearchTask
 
 
@@ -182,19 +180,17 @@ def agreement(score: str, samples: Sequence[Sample], k: int, *, resamples: int =
     )
 
 
-def _score_tables(task: SearchTask) -> dict[str, list[Tensor]]:
+def _score_tables(task: SearchTask) -> dict[str, list[list[float]]]:
     """Additive scores [candidates] per layer; uniform gates say nothing and are left out."""
-    alphas = task.supernet.alphas
-    tables = {"perturbation": perturbation(task.relaxation, alphas, task.validation_loss, task.temperature)}
-    return (
-        {"gates": magnitude(task.relaxation, alphas), **tables} if task.relaxation.learns_alphas else tables
-    )
+    drops = perturbation(task.relaxation, task.supernet.alphas, task.validation_loss, task.temperature)
+    tables = {"perturbation": [layer.tolist() for layer in drops]}
+    return {"gates": gate_scores(task), **tables} if task.relaxation.learns_alphas else tables
 
 
-def _scores(task: SearchTask, tables: dict[str, list[Tensor]], layers: Layers) -> dict[str, float]:
-    def total(rows: list[Tensor]) -> float:
+def _scores(task: SearchTask, tables: dict[str, list[list[float]]], layers: Layers) -> dict[str, float]:
+    def total(rows: list[list[float]]) -> float:
         triples = zip(rows, layers, task.supernet.candidates, strict=True)
-        return math.fsum(float(row[names.index(name)]) for row, chosen, names in triples for name in chosen)
+        return math.fsum(row[names.index(name)] for row, chosen, names in triples for name in chosen)
 
     summed = {name: total(rows) for name, rows in tables.items()}
     return {**summed, "inherited": -task.validation_loss(task.subnetwork(layers))}

@@ -51,9 +51,16 @@ class Relaxation(Protocol):
 def expected_gates(
     relaxation: Relaxation, alphas: Sequence[Tensor], temperature: float = 1.0
 ) -> list[LayerGates]:
-    """Every branch active, weighted by its probability at ``temperature``: what removing a branch is compared with."""
+    """Every branch weighted by its probability at ``temperature``: what removing a branch is compared with.
+
+    Active are those that have a probability: all, unless the relaxation was narrowed.
+    """
     scaled = alphas if relaxation.samples else [alpha / temperature for alpha in alphas]
-    return [LayerGates(p, tuple(range(len(p)))) for p in relaxation.probabilities(scaled)]
+    layers = []
+    for p in relaxation.probabilities(scaled):
+        active = p.detach().nonzero().flatten().tolist()
+        layers.append(LayerGates(p if len(active) == len(p) else p[active], tuple(active)))
+    return layers
 
 
 SCORED_PATHS = 8  # of a supernet whose branches are drawn uniformly

@@ -36,24 +36,22 @@ def perturbation(
     """How much the validation loss rises when one branch of one layer is removed (arXiv 2108.04392, section 4).
 
     ``loss`` maps gates to the supernet's mean validation loss in nats. The other gates of that layer are scaled
-    so that their sum stays; all other layers keep all their branches. Layers x candidates + 1 evaluations. All layers
-    are scored on one trained supernet, where the paper fixes a layer, trains on, and scores the next. Supernets whose
-    branches were sampled are scored as a mixture of all branches, which they were never trained as.
+    so that their sum stays; all other layers keep all their branches. Layers x candidates + 1 evaluations. A layer's
+    only branch scores 0, as do those that narrowing removed before. All layers are scored on one trained supernet,
+    where the paper fixes a layer, trains on, and scores the next. Supernets whose branches were sampled are scored as
+    a mixture of all branches, which they were never trained as.
     """
     full = expected_gates(relaxation, alphas, temperature)
     base = loss(full)
     layers = []
-    for index, layer in enumerate(full):
-        count = len(layer.active)
-        drops = torch.zeros(count, dtype=torch.float64)
-        for removed in range(count):
-            if count == 1:
-                break  # nothing would be left to compute
-            kept = tuple(i for i in range(count) if i != removed)
-            values = layer.values[list(kept)]
+    for index, (layer, alpha) in enumerate(zip(full, alphas, strict=True)):
+        drops = torch.zeros(len(alpha), dtype=torch.float64)
+        for removed in layer.active if len(layer.active) > 1 else ():  # else nothing would be left to compute
+            kept = [at for at, branch in enumerate(layer.active) if branch != removed]
+            values = layer.values[kept]
             values = values * (layer.values.sum() / values.sum())
-            gates = [*full[:index], LayerGates(values, kept), *full[index + 1 :]]
-            drops[removed] = loss(gates) - base
+            rest = LayerGates(values, tuple(layer.active[at] for at in kept))
+            drops[removed] = loss([*full[:index], rest, *full[index + 1 :]]) - base
         layers.append(drops)
     return layers
 
@@ -68,13 +66,19 @@ class Selection:
 
 def by_magnitude(task: SearchTask) -> Selection:
     """:func:`magnitude` of a finished search."""
-    return Selection(_lists(magnitude(task.relaxation, task.supernet.alphas)))
+    return Selection(gate_scores(task))
 
 
 def by_narrowing(task: SearchTask) -> Selection:
-    """The probabilities by which each layer was fixed, see :mod:`scansearch.searching.narrowing`."""
-    assert task.narrowing is not None
-    return Selection(task.narrowing.all_scores(task.supernet.alphas))
+    """:func:`gate_scores` of a finished search whose layers were fixed on the way."""
+    return Selection(gate_scores(task))
+
+
+def gate_scores(task: SearchTask) -> list[list[float]]:
+    """:func:`magnitude`; of layers that narrowing fixed, the probabilities by which they were."""
+    if task.narrowing is not None:
+        return task.narrowing.all_scores(task.supernet.alphas)
+    return _lists(magnitude(task.relaxation, task.supernet.alphas))
 
 
 def by_perturbation(task: SearchTask) -> Selection:

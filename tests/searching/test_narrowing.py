@@ -9,7 +9,7 @@ from scansearch import engine
 from scansearch.errors import InputError
 from scansearch.searching.config import search_config
 from scansearch.searching.narrowing import Narrowed, Narrowing
-from scansearch.searching.selection import select
+from scansearch.searching.selection import perturbation, select
 from scansearch.searching.strategies import RELAXATIONS
 
 VALUES = ([0.3, -0.2, 1.1, 0.0, 0.4], [0.0, 3.0, -1.0], [0.1, 0.0])
@@ -120,3 +120,18 @@ def test_a_search_computes_and_changes_what_stayed_only(make_task) -> None:
 def test_what_learns_no_alphas_cannot_be_narrowed() -> None:
     with pytest.raises(InputError, match="learns no alphas, so selection 'narrowing'"):
         search_config(space="tiny-test", relaxation="uniform", selection="narrowing")
+
+
+def test_what_left_costs_nothing_to_remove(make_task) -> None:
+    task = make_task(strategy="narrowing", epochs=2, k=2)
+    for _ in engine.drive(task, seed=0):
+        pass
+    (layer,) = task.narrowing.scores
+    kept = set(task.relaxation.open[layer])
+    drops = perturbation(task.relaxation, task.supernet.alphas, task.validation_loss)
+    assert {index for index, drop in enumerate(drops[layer].tolist()) if drop} == kept
+    assert drops[1 - layer].ne(0).all()
+    task.relaxation.open[layer] = task.relaxation.open[layer][:1]
+    assert (
+        perturbation(task.relaxation, task.supernet.alphas, task.validation_loss)[layer].tolist() == [0.0] * 4
+    )
