@@ -40,8 +40,19 @@ def torch_generator(stream: Stream, *key: int) -> torch.Generator:
 
 
 def seed_everything(stream: Stream, *key: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators from ``stream`` and a key of non-negative integers."""
-    words = np.random.SeedSequence([int(stream), *key]).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
+    """Seed Python's, NumPy's and torch's global generators, those of all devices, from ``stream`` and a key of
+    non-negative integers."""
+    torch.manual_seed(seed_host(stream, *key))
+
+
+def seed_host(stream: Stream, *key: int) -> int:
+    """The same for what draws on the CPU alone, such as the reading of one image; returns torch's seed.
+
+    torch.manual_seed formats the stack for each kind of device that it has not initialised yet: up to a
+    millisecond, where an image of the digits takes a tenth of that.
+    """
+    words = [int(word) for word in np.random.SeedSequence([int(stream), *key]).generate_state(3)]
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(words[2])
+    return words[2]

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from scansearch.seeding import Stream, generate, seed_everything, torch_generator
+from scansearch.seeding import Stream, generate, seed_everything, seed_host, torch_generator
 
 
 def test_streams_have_numbers_of_their_own() -> None:
@@ -39,6 +39,14 @@ def test_all_global_generators_follow_the_key() -> None:
     assert [globals_after(*key) for key in keys] == drawn
     for numbers in zip(*drawn, strict=True):
         assert len(set(numbers)) == len(keys)
+
+
+def test_what_draws_on_the_cpu_alone_draws_the_same() -> None:
+    key = (Stream.TRAINING_IMAGE, 3, 1, 7)
+    expected = globals_after(*key)
+    assert globals_after(Stream.STEP, 0, 0, 0) != expected
+    seed_host(*key)
+    assert (random.random(), float(np.random.rand()), float(torch.rand(()))) == expected
 
 
 def test_the_seeds_of_many_keys_differ() -> None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from scansearch.data.balance import balanced_draws
 from scansearch.data.splits import BrokenImage, BrokenImages, Split
 from scansearch.errors import RunStopped
-from scansearch.seeding import Stream, generate, seed_everything
+from scansearch.seeding import Stream, generate, seed_host
 
 Batch = tuple[Tensor, Tensor]
 Broken = list[tuple[str, str]]
@@ -111,7 +111,7 @@ class _Seeded(Dataset[tuple[Tensor | None, int, Broken]]):
         for attempt in range(tries):
             image = (index + attempt) % self.split.count
             if self.split.augments:
-                seed_everything(self.stream, self.seed, epoch, image, *drawn)
+                seed_host(self.stream, self.seed, epoch, image, *drawn)
             try:
                 return *self.split.read(image), broken
             except BrokenImage as error:

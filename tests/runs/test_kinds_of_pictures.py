@@ -107,7 +107,12 @@ def test_all_consumers_agree(kind: str, tmp_path: Path, capsys: pytest.CaptureFi
     model = alone["build"]().eval()
     model.load_state_dict(weights.model.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(model(images), logits, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            model(images), logits, atol=1e-5, rtol=1e-5
+        )  # another order of float32 sums
+        exact = original.model.double()(images.double())
+        torch.testing.assert_close(model.double()(images.double()), exact, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(logits.double(), exact, atol=2e-6, rtol=2e-6)
     assert alone["PICTURES"]["classes"] == CLASSES
     assert alone["PICTURES"]["size"] == (8, 12)
     assert alone["PICTURES"]["mean"] == pytest.approx(weights.treatment.mean)
