@@ -1,6 +1,7 @@
 """Whole models beside timm's, one at a time, and where the time of a training step of ours goes."""
 
 import time
+from dataclasses import asdict
 
 import timm
 import torch
@@ -65,7 +66,7 @@ def main() -> None:
             break
         began = time.monotonic()
         try:
-            log.add(**bench_models([name], device=DEVICE, **settings)[0])
+            log.add(**asdict(bench_models([name], device=DEVICE, memory=False, **settings)[0]))
             if not DRY and name in ("localvim_tiny", "localvmamba_tiny"):
                 log.add(model=name, what="training step", **profile(name))
         except Exception as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
+from scansearch.bench.peak import peak_mib
+from scansearch.bench.workload import DTYPES, Workload
 from scansearch.errors import InputError
 
 PUBLISHED = (
@@ -22,12 +25,25 @@ PUBLISHED = (
     "localvmamba_tiny_search",
 )
 BESIDE = ("deit_tiny_patch16_224", "deit_small_patch16_224", "swin_tiny_patch4_window7_224")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ON_A_CPU = (  # each of ours with its raster baseline and timm's model of its size
+    "localvim_tiny",
+    "vim_tiny",
+    "deit_tiny_patch16_224",
+    "localvmamba_tiny",
+    "vmamba_tiny",
+    "swin_tiny_patch4_window7_224",
+)
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model on one device; peaks are None but on CUDA."""
+    """One model on one device.
+
+    Attributes:
+        inference_peak_mib, training_peak_mib: on CUDA what torch allocated at most, model included; on a CPU under
+            Linux how much the memory of a process of its own grew beyond the model; else None.
+        threads: that computed; None on CUDA.
+    """
 
     model: str
     device: str
@@ -40,6 +56,7 @@ class ModelRow:
     inference_peak_mib: float | None
     training_images_per_s: float
     training_peak_mib: float | None
+    threads: int | None
 
 
 def bench_models(
@@ -51,10 +68,13 @@ def bench_models(
     dtype: str = "bfloat16",
     backend: str | None = None,
     repeats: int = 10,
+    memory: bool = True,
     arguments: dict[str, Any] | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[ModelRow]:
     """Images per second of inference and of training steps (forward, backward, AdamW), and peak memory.
+
+    On a CPU the models take turns, so that what else the machine does meets all of them.
 
     Args:
         names: timm model names.
@@ -64,6 +84,7 @@ def bench_models(
         dtype: activations' type, by autocast; `float32` for none.
         backend: of the scan and convolution, as in `scansearch_kernels`; None for the device's own.
         repeats: timed runs of each kind; their median counts.
+        memory: on a CPU, measure the peaks too, each in a process of its own.
         arguments: passed to timm's `create_model` as well.
         progress: called with a line of text after each model.
 
@@ -81,70 +102,73 @@ def bench_models(
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError("device 'cuda' is not there: this machine has no usable CUDA device (try cpu)")
-    rows = []
     for name in names:
         if not timm.is_model(name):
             raise InputError(f"model {name!r} is unknown to timm")
-        sizes = {"img_size": image_size} | (arguments or {})
-        model = timm.create_model(name, **sizes).to(device)
-        with forced_backend(backend):
-            (inference, inference_peak), (training, training_peak) = measure(
-                model, device, batch, image_size, DTYPES[dtype], repeats
-            )
-        row = ModelRow(
+    kind, options = device.split(":")[0], {"img_size": image_size} | (arguments or {})
+
+    def workload_of(name: str) -> Workload:
+        model = timm.create_model(name, **options).to(device)
+        return Workload(model, device, batch, image_size, DTYPES[dtype])
+
+    def row(
+        name: str, parameters: int, rates: tuple[float, float], peaks: tuple[float | None, float | None]
+    ) -> ModelRow:
+        one = ModelRow(
             model=name,
             device=device,
             backend=backend,
             batch=batch,
             image_size=image_size,
             dtype=dtype,
-            parameters=sum(entry.numel() for entry in model.parameters()),
-            inference_images_per_s=inference,
-            inference_peak_mib=inference_peak,
-            training_images_per_s=training,
-            training_peak_mib=training_peak,
+            parameters=parameters,
+            inference_images_per_s=rates[0],
+            inference_peak_mib=peaks[0],
+            training_images_per_s=rates[1],
+            training_peak_mib=peaks[1],
+            threads=None if kind == "cuda" else torch.get_num_threads(),
         )
-        rows.append(row)
-        progress(line(row))
-    return rows
+        progress(line(one))
+        return one
+
+    with forced_backend(backend):
+        if kind == "cuda":  # one after another: what one model holds would count for the next
+            return [
+                row(name, one.parameters, *one.on_cuda(repeats))
+                for name in names
+                for one in [workload_of(name)]
+            ]
+        workloads = {name: workload_of(name) for name in names}
+        rates = in_turns(workloads, repeats)
+        nothing: tuple[float | None, float | None] = (None, None)
+        return [
+            row(
+                name,
+                workload.parameters,
+                rates[name],
+                peak_mib(name, options, batch, image_size, dtype) if memory else nothing,
+            )
+            for name, workload in workloads.items()
+        ]
 
 
-def measure(
-    model: nn.Module, device: str, batch: int, image_size: int, dtype: torch.dtype, repeats: int
-) -> list[tuple[float, float | None]]:
-    """Images per second and peak memory (MiB, on CUDA) of inference, then of training, on random images."""
-    from scansearch_kernels.bench.timing import milliseconds
-
-    images = torch.randn(batch, 3, image_size, image_size, device=device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    mixed = dtype != torch.float32
-    kind = device.split(":")[0]
-
-    def infer() -> None:
-        with torch.inference_mode(), torch.autocast(kind, dtype=dtype if mixed else None, enabled=mixed):
-            model(images)
-
-    def train() -> None:
-        with torch.autocast(kind, dtype=dtype if mixed else None, enabled=mixed):
-            logits = model(images)
-        loss = nn.functional.cross_entropy(
-            logits.float(), torch.zeros(batch, dtype=torch.long, device=device)
+def in_turns(workloads: dict[str, Workload], repeats: int) -> dict[str, tuple[float, float]]:
+    """Images per second of inference and of training on a CPU, by the medians of ``repeats`` rounds over all models."""
+    seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in workloads}
+    for round_ in range(repeats + 1):
+        for name, workload in workloads.items():
+            for function, times in zip((workload.infer, workload.train), seconds[name], strict=True):
+                start = time.perf_counter()
+                function()
+                if round_:  # the first compiles kernels and fills caches
+                    times.append(time.perf_counter() - start)
+    return {
+        name: (
+            workloads[name].batch / statistics.median(infer),
+            workloads[name].batch / statistics.median(train),
         )
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    figures: list[tuple[float, float | None]] = []
-    for function, mode in ((infer, False), (train, True)):
-        model.train(mode)
-        peak = None
-        if kind == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        spent = milliseconds(function, device, repeats, warmup=2)
-        if kind == "cuda":
-            peak = torch.cuda.max_memory_allocated() / 2**20
-        figures.append((1e3 * batch / spent, peak))
-    return figures
+        for name, (infer, train) in seconds.items()
+    }
 
 
 @contextmanager
@@ -172,6 +196,6 @@ def line(row: ModelRow) -> str:
         f"{row.model:30} {row.parameters / 1e6:6.1f} M  inference {row.inference_images_per_s:9.1f}"
         f" images/s  training {row.training_images_per_s:9.1f} images/s"
     )
-    if row.training_peak_mib is not None:
+    if row.inference_peak_mib is not None and row.training_peak_mib is not None:
         text += f"  peak {row.inference_peak_mib:.0f} / {row.training_peak_mib:.0f} MiB"
     return text

@@ -59,23 +59,36 @@ def models(
     model: Annotated[
         list[str] | None, typer.Option(help="A timm name; may be repeated. The published ones by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
+    device: Annotated[
+        str | None, typer.Option(help="cuda or cpu; cuda by default, where there is one.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images at a time; 128 on cuda and 8 on a CPU by default.")
+    ] = None,
     size: Annotated[str, typer.Option("--image-size", help="Side of the images in pixels.")] = "224",
-    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32, by autocast.")] = "bfloat16",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="bfloat16, float16 or float32, by autocast; on a CPU float32 by default, else bfloat16."
+        ),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="Of scan and convolution: cuda, mamba_ssm, ...")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed runs; the median counts.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Images per second and peak memory of whole models, in inference and training."""
-    from scansearch.bench.models import BESIDE, PUBLISHED, bench_models
+    """Images per second and peak memory of whole models, in inference and training; on a CPU in turns."""
+    import torch
 
+    from scansearch.bench.models import BESIDE, ON_A_CPU, PUBLISHED, bench_models
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    slow = device == "cpu"
     rows = bench_models(
-        model or [*PUBLISHED, *BESIDE],
+        model or (ON_A_CPU if slow else [*PUBLISHED, *BESIDE]),
         device=device,
-        batch=batch_size,
+        batch=batch_size or (8 if slow else 128),
         image_size=image_side(size),
-        dtype=dtype,
+        dtype=dtype or ("float32" if slow else "bfloat16"),
         backend=backend,
         repeats=repeats,
         progress=lambda line: None if as_json else typer.echo(line),

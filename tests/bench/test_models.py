@@ -1,12 +1,14 @@
 """The model benchmark end to end on the CPU: what a GPU would run, at a size that takes seconds."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from scansearch_kernels import backends
 
 from scansearch.bench.models import bench_models, line
+from scansearch.bench.peak import peak_mib
 from scansearch.errors import InputError
 
 
@@ -19,15 +21,17 @@ def test_models_are_measured_end_to_end_on_the_cpu() -> None:
         image_size=32,
         dtype="float32",
         repeats=1,
+        memory=False,
         arguments={"num_classes": 2},
         progress=told.append,
     )
     assert [row.model for row in rows] == ["localvim_tiny", "deit_tiny_patch16_224"]
     assert told == [line(row) for row in rows]
+    assert rows[0].parameters > rows[1].parameters > 5e6
     for row in rows:
         assert row.inference_images_per_s > 0
         assert row.training_images_per_s > 0
-        assert row.training_peak_mib is None
+        assert row.threads == torch.get_num_threads()
 
 
 def test_the_backend_asked_for_is_the_one_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +52,7 @@ def test_the_backend_asked_for_is_the_one_that_runs(monkeypatch: pytest.MonkeyPa
         dtype="float32",
         backend="reference",
         repeats=1,
+        memory=False,
     )
     assert set(seen) == {"reference"}
     assert backends.VARIABLE not in os.environ
@@ -69,6 +74,12 @@ def test_impossible_requests_are_one_clear_line(wrong: dict, message: str) -> No
 def test_a_missing_device_is_named() -> None:
     with pytest.raises(InputError, match="no usable CUDA device"):
         bench_models(["localvim_tiny"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells peaks")
+def test_the_peak_of_training_holds_the_gradients() -> None:
+    inference, training = peak_mib("test_vit", {"img_size": 32}, batch=64, image_size=32, dtype="float32")
+    assert training > inference > 0
 
 
 def run(*arguments: str) -> object:

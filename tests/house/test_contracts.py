@@ -39,6 +39,7 @@ EXCEPTIONS = {
 }
 WRITERS = {"runs", "records", "files", "exporting", "cli"}  # other rooms return values or yield events
 WRITES_TOO = {
+    "bench/peak.py": "asks Linux to forget a process's peak of memory, by writing to /proc",
     "costing/latency.py": "the cache of measured figures, in the user's cache folder",
     "analysis/fidelity.py": "finished trainings, so that a ranking goes on where it was",
     "searching/shared_study.py": "the journal that the caller names, and its lock",
