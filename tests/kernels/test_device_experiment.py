@@ -14,9 +14,9 @@ RUN = [sys.executable, str(ROOT / "experiments/device/run.py")]
 
 
 @pytest.mark.long
-def test_smoke_and_timing_run_dry_and_leave_their_results(tmp_path: Path) -> None:
+def test_smoke_timing_and_models_run_dry_and_leave_their_results(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*RUN, "smoke", "timing", "--dry", "--out", str(tmp_path), "--seconds", "600"],
+        [*RUN, "smoke", "timing", "models", "--dry", "--out", str(tmp_path), "--seconds", "600"],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])},
@@ -28,7 +28,9 @@ def test_smoke_and_timing_run_dry_and_leave_their_results(tmp_path: Path) -> Non
     (size,) = json.loads((tmp_path / "timing.json").read_text())["rows"]
     assert size["correct"]
     assert size["forward_ms"] > 0
-    assert done.stdout.rstrip().splitlines()[-1].startswith("timing:")
+    (model,) = json.loads((tmp_path / "models.json").read_text())["rows"]
+    assert model["training_images_per_s"] > 0
+    assert done.stdout.rstrip().splitlines()[-1].startswith("models:")
     assert "0 wrong" in (tmp_path / "summary.txt").read_text()
 
 
