@@ -4,8 +4,8 @@
 
 For each search, the five best genotypes by the strategy's own gates and one drawn at random are trained for 400 steps
 on the training canvases and judged on the validation canvases, each twice from different seeds. `scansearch run
---verify 5` trains all six once and the two best of them again; the page looks up what that and other rules would have
-chosen. One line per training is appended to results/verification.csv; resumable. `strategies_report.py` makes the page.
+--verify 5` trains all six once; the page also looks up what a second training of the best would have chosen. One line
+per training is appended to results/verification.csv; resumable. `strategies_report.py` makes the page.
 """
 
 from __future__ import annotations

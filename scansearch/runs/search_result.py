@@ -12,7 +12,7 @@ from scansearch.records.heads import TaskName
 from scansearch.records.preferences import Preferences
 from scansearch.runs.folder import Run
 from scansearch.runs.overview import search_next
-from scansearch.runs.verification import Verified, spread, verified_best
+from scansearch.runs.verification import Verified, verified_best
 from scansearch.searching.diagnostics import Diagnosis
 from scansearch.tasks import find_task
 from scansearch.text import human
@@ -115,7 +115,7 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
     if result.verified:
         lines += ["", *_verification(result.verified)]
     elif result.task == "classify":
-        lines += ["", f"{unverified(config.data).capitalize()}."]
+        lines += ["", f"{unverified(config.data)}."]
     if result.merged:
         lines += ["", "Candidates that are one scan:", "", *(f"* {line}" for line in result.merged)]
     gaps = result.diagnosis.gaps
@@ -141,25 +141,21 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
 def verdict(verified: Sequence[Verified]) -> str:
     """What a verification says of the search, in one sentence."""
     best = verified_best(verified)
-    chosen = f"verified: {best.source} was best of {len(verified)} genotypes trained briefly"
     control = next((one for one in verified if one.rank is None), None)
     if control is None:
-        return chosen
-    gain = control.loss - verified_best([one for one in verified if one.rank is not None]).loss
+        return f"verified: {best.source} was best of {len(verified)}"
+    gain = control.loss - min(one.loss for one in verified if one.rank is not None)
     compared = f"{abs(gain):.3f} nats {'below' if gain >= 0 else 'above'} that of one drawn at random"
-    compared = f"the validation loss of the best genotype of the search is {compared}"
-    noise = spread(verified)
-    if noise is None:
-        return f"{chosen}; {compared} (one training each: a hint, no proof)"
-    if abs(gain) <= noise:
-        compared += ", no difference that such trainings can show"
-    return f"{chosen}; {compared} (two trainings of one genotype differ by up to {noise:.3f})"
+    return (
+        f"verified: {best.source} was best of {len(verified)} brief trainings; the lowest validation loss of a "
+        f"genotype of the search is {compared} (one training each: a hint, no proof)"
+    )
 
 
 def unverified(data: str) -> str:
     """What is not known of a genotype that nothing was compared with, and how to learn it."""
     return (
-        "not tried: whether these directions are better than random ones. run --verify 5 trains some of both, "
+        "Not tried: whether these directions are better than random ones. run --verify 5 trains some of both, "
         f"scansearch probe --data {shlex.quote(data)} tells whether directions matter on these images at all"
     )
 
@@ -168,10 +164,10 @@ def _verification(verified: Sequence[Verified]) -> list[str]:
     lines = [
         f"{verdict(verified).capitalize()}.",
         "",
-        "| genotype | directions | trainings | loss | accuracy % |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| genotype | directions | loss | accuracy % |",
+        "| --- | --- | ---: | ---: |",
     ]
     for one in verified:
         layers = " / ".join(" ".join(names) for names in one.genotype.layers)
-        lines.append(f"| {one.source} | {layers} | {len(one.losses)} | {one.loss:.4f} | {one.accuracy:.2f} |")
+        lines.append(f"| {one.source} | {layers} | {one.loss:.4f} | {one.accuracy:.2f} |")
     return lines

@@ -36,7 +36,7 @@ from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.search_result import RunResult, SearchResult, summary_markdown
 from scansearch.runs.signals import interruptible
 from scansearch.runs.verification import FILE as VERIFICATION
-from scansearch.runs.verification import Verified, random_genotype, trainings, verified_best, verify
+from scansearch.runs.verification import Verified, random_genotype, verified_best, verify
 from scansearch.searching.assembly import assemble_search, scanned_size
 from scansearch.searching.config import SearchConfig, search_config
 from scansearch.searching.diagnostics import diagnose, random_walk
@@ -220,7 +220,7 @@ class SearchJob(RunJob):
         count, steps = self.config.verify, self._recipe().steps
         if not count:
             return []
-        total = f"verification: up to {trainings(count)} trainings of {steps} steps after the search"
+        total = f"verification: up to {count + 1} trainings of {steps} steps after the search"
         if self.least_seconds is None:  # of what a step costs
             return [total]
         layers = self.costs.candidates
@@ -376,9 +376,7 @@ def _chosen(verified: Sequence[Verified]) -> Genotype:
     """The genotype that verification found best, which says so; the search's own certificate holds for rank 1 alone."""
     best = verified_best(verified)
     sources = ", ".join(f"{one.source} {one.loss:.4f}" for one in verified)
-    note = (
-        f"lowest validation loss (nats) of {len(verified)} genotypes trained briefly from scratch: {sources}"
-    )
+    note = f"lowest validation loss (nats) of {len(verified)} brief trainings from scratch: {sources}"
     genotype = best.genotype
     before = verified[0].genotype.provenance
     earlier = f"{before.note}; " if before.note else ""

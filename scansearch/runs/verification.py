@@ -2,15 +2,13 @@
 
 A search ranks genotypes by what a supernet says of their directions one by one. Training a few of the best for a
 short time from scratch, and judging them on the validation images, chooses among them by what counts; the one drawn
-at random says whether the search was worth it. The two best are trained once more from another seed, as one short
-training says little about near ones, and their mean losses decide. Test images are not touched.
+at random says whether the search was worth it. Test images are not touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from statistics import mean
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scansearch.records.genotype import Genotype
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from scansearch.records.space import SearchSpace
 
 FILE = "verification.json"
-FINALISTS = 2  # are trained twice
 
 
 @dataclass(frozen=True)
@@ -35,26 +32,16 @@ class Verified:
 
     Attributes:
         rank: in the search's own order, from 1; None for the one drawn at random.
-        losses, accuracies: on the validation images after each of its trainings, nats and percent.
-        number, of: which training the last one was, from 1, of how many.
+        loss, accuracy: on the validation images after the training, nats and percent.
+        number, of: which training it was, from 1, of how many.
     """
 
     genotype: Genotype
     rank: int | None
-    losses: tuple[float, ...]
-    accuracies: tuple[float, ...]
+    loss: float
+    accuracy: float
     number: int
     of: int
-
-    @property
-    def loss(self) -> float:
-        """The mean over its trainings."""
-        return mean(self.losses)
-
-    @property
-    def accuracy(self) -> float:
-        """The mean over its trainings."""
-        return mean(self.accuracies)
 
     @property
     def source(self) -> str:
@@ -62,12 +49,11 @@ class Verified:
         return "random" if self.rank is None else f"rank {self.rank}"
 
     def describe(self) -> str:
-        """One line of its last training."""
+        """One line."""
         layers = " / ".join(" ".join(names) for names in self.genotype.layers)
-        again = " again" if len(self.losses) > 1 else ""
         return (
-            f"verification {self.number}/{self.of}: {self.source}{again}, validation loss {self.losses[-1]:.4f}, "
-            f"accuracy {self.accuracies[-1]:.2f} %, {layers}"
+            f"verification {self.number}/{self.of}: {self.source}, validation loss {self.loss:.4f}, "
+            f"accuracy {self.accuracy:.2f} %, {layers}"
         )
 
 
@@ -84,39 +70,24 @@ def verify(
 ) -> list[Verified]:
     """Train ``ranked`` genotypes and the ``control`` from fresh weights; each training is kept in ``finished`` at once.
 
-    All start from the same ``seed``; where more than one is ranked, the best `FINALISTS` are trained again from the
-    next. Every process does all trainings; the main one writes.
+    All start from the same ``seed``. Every process does all trainings; the main one writes.
 
     Raises:
         InputError: ``finished`` is damaged. RunStopped: a loss is not finite.
     """
-    entries: list[tuple[int | None, Genotype]] = list(enumerate(ranked, 1))
+    wanted: list[tuple[int | None, Genotype]] = list(enumerate(ranked, 1))
     if control is not None:
-        entries.append((None, control))
-    total = trainings(len(ranked), control is not None)
-    verified: list[Verified] = []
-
-    def train(one: Verified, seed: int) -> Verified:
-        key: dict[str, Any] = {"layers": one.genotype.layers, "steps": recipe.steps, "seed": seed}
+        wanted.append((None, control))
+    verified = []
+    for number, (rank, genotype) in enumerate(wanted, 1):
+        key: dict[str, Any] = {"layers": genotype.layers, "steps": recipe.steps, "seed": seed}
         if (row := finished.find(key)) is None:
-            score = brief_score(one.genotype, data, recipe, seed=seed, accelerator=accelerator)
+            score = brief_score(genotype, data, recipe, seed=seed, accelerator=accelerator)
             row = finished.add(key, score, write=accelerator.is_main_process)
-        losses, accuracies = (*one.losses, row["loss"]), (*one.accuracies, row["accuracy"])
-        trained = replace(one, losses=losses, accuracies=accuracies, number=one.number + 1)
-        observe(trained)
-        return trained
-
-    for number, (rank, genotype) in enumerate(entries):
-        verified.append(train(Verified(genotype, rank, (), (), number, total), seed))
-    finalists = sorted(verified, key=_order)[: total - len(entries)]
-    for number, one in enumerate(finalists, len(entries)):
-        verified[verified.index(one)] = train(replace(one, number=number), seed + 1)
+        one = Verified(genotype, rank, row["loss"], row["accuracy"], number, len(wanted))
+        verified.append(one)
+        observe(one)
     return verified
-
-
-def trainings(ranked: int, control: bool = True) -> int:
-    """How many trainings it takes to verify so many ``ranked`` genotypes, with or without a random one."""
-    return ranked + control + (FINALISTS if ranked > 1 else 0)
 
 
 def random_genotype(
@@ -142,15 +113,5 @@ def _draws(space: SearchSpace, variant: str, k: int, generator: Any) -> Iterator
 
 
 def verified_best(verified: Sequence[Verified]) -> Verified:
-    """The one of the lowest mean loss among those trained most often; ties go to the better rank, a random one last."""
-    most = max(len(one.losses) for one in verified)
-    return min((one for one in verified if len(one.losses) == most), key=_order)
-
-
-def _order(one: Verified) -> tuple[float, bool, int]:
-    return one.loss, one.rank is None, one.rank or 0
-
-
-def spread(verified: Sequence[Verified]) -> float | None:
-    """The largest difference between two trainings of one genotype, nats; None where none was trained twice."""
-    return max((max(one.losses) - min(one.losses) for one in verified if len(one.losses) > 1), default=None)
+    """The one of the lowest loss; ties go to the better rank, and a random one comes last."""
+    return min(verified, key=lambda one: (one.loss, one.rank is None, one.rank))

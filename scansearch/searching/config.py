@@ -89,8 +89,7 @@ class SearchConfig(StrictModel):
     or a preset's name (none, light, imagenet); None is ``light``, or the data set's own way. ``channels`` of a picture:
     1 (grey), 3, or 4 (with opacity); None is 3, or what the data set has. Pictures that cannot be read are skipped, up
     to ``max_broken``. ``verify`` is how many of the best-ranked genotypes are trained briefly after the search, and one
-    drawn at random beside them, the two best again; 0 trains none. ``verify_steps`` is how long; None is two thirds of
-    the search's steps.
+    drawn at random beside them; 0 trains none. ``verify_steps`` is how long; None is two thirds of the search's steps.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")

@@ -91,6 +91,7 @@ def test_result_and_progress_go_to_their_own_streams(tiny_space_file, tmp_path, 
     assert "left" in err
     assert "genotype" in out
     assert "next:" in out
+    assert "Not tried: whether these directions are better than random ones" in out
     assert "epoch" not in out
 
 
