@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None,
     typer.Argument(
-        help="A genotype file, a run folder that holds one, a published model such as localvim_tiny, or with --space "
-        "a baseline: random:SEED, uniform:h,v_flip or uniform:vmamba4."
+        help="A genotype file, a run folder that holds one, a published model such as localvim_tiny, or a baseline: "
+        "timm:NAME, or with --space random:SEED, uniform:h,v_flip or uniform:vmamba4."
     ),
 ]
 K = Annotated[int | None, k_option("needed by random:SEED")]
@@ -139,15 +139,18 @@ def _baseline(model: str | None, space: str | None, variant: str | None, k: int 
 
 def _print(result: TrainResult) -> None:
     from scansearch.cli.screen import print_lines
+    from scansearch.records.genotype import Genotype
     from scansearch.runs.overview import training_next
     from scansearch.runs.train_result import training_lines
 
+    exports = isinstance(result.genotype, Genotype)
+    following = training_next(result.run.folder, result.config.task, exports=exports)
     print_lines(
         [
             *training_lines(result),
             f"written to {result.run.folder}: best.safetensors, result.json, summary.md, report.html, plots/",
             "",
             "next:",
-            *(f"  {command}" for command in training_next(result.run.folder, result.config.task)),
+            *(f"  {command}" for command in following),
         ]
     )

@@ -82,7 +82,8 @@ class TrainConfig(StrictModel):
     Attributes:
         task: ``classify`` pictures, or ``segment`` them: one class for every pixel.
         head: of ``segment`` alone, see :class:`scansearch.records.heads.SegmentationHead`.
-        model: a genotype file, a run folder that holds one, or a registered model such as ``localvim_tiny``.
+        model: a genotype file, a run folder that holds one, a registered model such as ``localvim_tiny``, or a
+            baseline from timm such as ``timm:deit_tiny_patch16_224``.
         data: a data specification; None for the data that the genotype was searched on.
         image_size: side, or (height, width), in pixels; None for that of the search, or the model's own.
         channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for that of a search on the same data,

@@ -33,6 +33,10 @@ RUN = {
         *SHORT,
         *("--out", "trained-random"),
     ],
+    "scansearch train timm:deit_tiny_patch16_224 --data digits": [
+        *SHORT,
+        *("--set", "image_size=16", "--out", "trained-deit"),
+    ],
     "scansearch evaluate runs/TRAINED": ["--device", "cpu"],
     "scansearch derive runs/A runs/B --k 3": [],
     "scansearch export runs/TRAINED --format standalone --out model.py": [],
