@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from scansearch.errors import InputError
+from scansearch.text import nearest
 
 PUBLISHED = (
     "localvim_tiny",
@@ -84,7 +85,9 @@ def bench_models(
     rows = []
     for name in names:
         if not timm.is_model(name):
-            raise InputError(f"model {name!r} is unknown to timm")
+            near = nearest(name, timm.list_models())
+            hint = "" if near is None else f" (did you mean {near!r}?)"
+            raise InputError(f"model {name!r} is unknown to timm{hint}")
         sizes = {"img_size": image_size} | (arguments or {})
         model = timm.create_model(name, **sizes).to(device)
         with forced_backend(backend):

@@ -17,6 +17,7 @@ from scansearch.cli.options import (
     Resume,
     RunOut,
     Seed,
+    Variant,
     data_option,
     epochs_option,
     image_size,
@@ -49,7 +50,6 @@ Weights = Annotated[
 ]
 Task = Annotated[str | None, task_option("classify")]
 Space = Annotated[str | None, option("--space", help="Search space of a baseline, by name or file")]
-Variant = Annotated[str | None, option("--variant", help="Of the space", default="the space's own default")]
 Settings = Annotated[
     list[str] | None, settings_option("optimizer.lr=0.01, the learning rate as it is by default")
 ]

@@ -16,6 +16,7 @@ from scansearch.errors import InputError
 from scansearch.tasks import find_task
 from scansearch.tasks.classification import Evaluation, evaluate_model
 from scansearch.tasks.protocol import VisionTask
+from scansearch.text import choices
 
 if TYPE_CHECKING:
     from scansearch.evaluation.predictors import Predictor
@@ -62,7 +63,7 @@ def evaluate(
 
     part = part_called(split)
     if part not in ("validation", "test"):
-        raise InputError(f"unknown split {split!r} (allowed: validation or val, test)")
+        raise InputError(f"unknown split {split!r} {choices(split, ('validation', 'val', 'test'))}")
     if batch_size < 1:
         raise InputError(f"batch size must be at least 1, not {batch_size}")
     if not 0 <= workers <= MOST_WORKERS:
