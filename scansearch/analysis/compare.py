@@ -20,7 +20,7 @@ from scansearch.runs.probe_run import holds_probe
 from scansearch.text import spreadsheet_cell, table_cell
 
 # What may differ between two runs of one row.
-_FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "model")
+_FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "track", "model")
 
 
 @dataclass(frozen=True)

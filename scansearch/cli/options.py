@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scansearch.data.specifications import MASKED, PRESETS, SPECIFICATIONS
+from scansearch.records.trackers import TRACKERS
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -69,6 +70,14 @@ Seed = Annotated[int | None, option(help="Seed of all that is drawn at random", 
 RunOut = Annotated[Path | None, option(help="Run folder", default="a new one below runs/")]
 Resume = Annotated[
     Path | None, option(help="Continue the run in this folder; other options are then not allowed")
+]
+Track = Annotated[
+    str | None,
+    option(
+        "--track",
+        help=f"Show the figures of metrics.jsonl in a tracker too: {one_of(TRACKERS)}",
+        default="none",
+    ),
 ]
 Quiet = Annotated[bool, option("--quiet", help="Show the result only")]
 Device = Annotated[str | None, option(help="auto, cpu, cuda or mps (an Apple GPU, by the slow reference)")]

@@ -16,6 +16,7 @@ from scansearch.cli.options import (
     Resume,
     RunOut,
     Seed,
+    Track,
     Variant,
     data_option,
     epochs_option,
@@ -71,6 +72,7 @@ def run(
     device: Device = "auto",
     strategy: StrategyName = "localmamba",
     verify: Verify = 0,
+    track: Track = None,
     settings: Settings = None,
     resume: Resume = None,
     quiet: Quiet = False,
@@ -105,6 +107,7 @@ def run(
                 "batch_size": batch_size,
                 "seed": seed or 0,
                 "device": device,
+                "track": track,
                 "strategy": strategy,
                 "verify": verify,
             }

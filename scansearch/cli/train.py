@@ -17,6 +17,7 @@ from scansearch.cli.options import (
     Resume,
     RunOut,
     Seed,
+    Track,
     Variant,
     data_option,
     epochs_option,
@@ -74,6 +75,7 @@ def train(
     seed: Seed = None,
     out: RunOut = None,
     device: Device = None,
+    track: Track = None,
     settings: Settings = None,
     resume: Resume = None,
     quiet: Quiet = False,
@@ -113,6 +115,7 @@ def train(
                 batch_size=batch_size,
                 seed=seed,
                 device=device,
+                track=track,
             )
             result = run_training(config, genotype, out=out, observe=view)
     if is_main_process():

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from scansearch.display.homes import Figure
 
 TIMM_MODEL = "model.yaml"  # of a baseline from timm, in place of genotype.yaml
-PARTS = ("checkpoints", "plots", "rank")  # folders inside a run's
+PARTS = ("checkpoints", "plots", "rank", "tensorboard")  # folders inside a run's
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
 from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.records.trackers import TrackerName
 
 
 class OptimizerOptions(StrictModel):
@@ -100,6 +101,7 @@ class TrainConfig(StrictModel):
         label_smoothing: of ``classify`` 0.1 where it is not given, of ``segment`` 0.
         accumulate: micro-batches per step.
         max_broken: images that cannot be read are skipped, up to this many.
+        track: a tracker that shows the figures of metrics.jsonl too, see :mod:`scansearch.runs.trackers`.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -130,6 +132,7 @@ class TrainConfig(StrictModel):
     mixed_precision: Literal["no", "bf16"] = "no"
     workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     max_broken: int = Field(default=100, ge=0)
+    track: TrackerName | None = None
     checkpoint_minutes: float = Field(default=5.0, gt=0)
 
     @model_validator(mode="before")
