@@ -58,6 +58,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return re.sub(r"\]\(([^)#\s]+)\)", whole, markdown)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Roles of docstrings, as in :func:`scansearch.derive`, become the name alone."""
+    return re.sub(r":(?:attr|class|data|exc|func|meth|mod):<code>~?([^<]+)</code>", r"<code>\1</code>", html)
+
+
 def beside() -> list[Path]:
     """The files of ``BESIDE``."""
     found = (path for pattern in BESIDE for path in ROOT.glob(pattern) if path.is_file())
