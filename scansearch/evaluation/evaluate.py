@@ -90,7 +90,7 @@ def evaluate(
             raise InputError(f"{subject} does not say what image size it takes: give --image-size")
         options: dict[str, Any] = {
             "image_size": size,
-            "augment": _augment(spec, predictor.treatment, crop),
+            "augment": scoring_augment(spec, predictor.treatment, crop),
             "max_broken": max_broken,
             "channels": predictor.channels,
             "brightest": None if predictor.treatment is None else predictor.treatment.brightest,
@@ -128,7 +128,7 @@ def _held_out(spec: str, predictor: Predictor, options: dict[str, Any], task: Vi
     return data if data.digest == predictor.treatment.digest else None
 
 
-def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
+def scoring_augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
     """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
     pictures = takes_pictures(spec) or spec.partition(":")[0] in MASKED
     trained = (treatment.augment or RESIZED) if treatment is not None and pictures else None

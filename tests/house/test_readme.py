@@ -53,6 +53,7 @@ RUN = {
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
     "scansearch plot runs/NAME": [],
+    "scansearch plot runs/A runs/B --kind agreement": [],
     "scansearch published --task segment": [],
 }
 NOT_RUN = {
