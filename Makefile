@@ -5,12 +5,12 @@ BIN = $(VENV)/bin
 ARGS ?=
 UV ?= uv
 
-.PHONY: run test test-long test-oldest test-newest smoke lint types tests notebooks format lock clean
+.PHONY: run test test-long test-oldest test-newest smoke lint types tests notebooks docs format lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/scansearch run --space vim8 --k 4 $(ARGS)
 
-test: lint types tests notebooks
+test: lint types tests notebooks docs
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -25,6 +25,10 @@ tests: $(VENV)/.installed-dev
 
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/pytest --nbmake --nbmake-timeout=600 --numprocesses auto notebooks
+
+# The site; an unknown link or name is an error. Nothing is fetched, then or when it is read.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/pytest -m long
@@ -74,4 +78,4 @@ lock:
 	$(RESOLVE) --extra test --extra dense --extra hf --extra onnx --resolution lowest-direct --output-file locks/oldest.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis site

@@ -14,7 +14,8 @@ class RunStopped(RuntimeError):
 
 
 class MissingExtra(ImportError, InputError):
-    """An optional package is needed; the message names the extra that brings it."""
+    """An optional package is needed; the message names the extra that brings it, or without one the package."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}: pip install 'scansearch[{extra}]'")
+    def __init__(self, package: str, extra: str | None, purpose: str) -> None:
+        command = package if extra is None else f"'scansearch[{extra}]'"
+        super().__init__(f"{purpose} needs {package}: pip install {command}")

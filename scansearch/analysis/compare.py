@@ -20,7 +20,7 @@ from scansearch.runs.probe_run import holds_probe
 from scansearch.text import spreadsheet_cell, table_cell
 
 # What may differ between two runs of one row.
-_FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "model")
+_FREE = ("seed", "device", "workers", "checkpoint_minutes", "max_broken", "track", "model")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Row:
         kind: ``train``, or ``search`` for a supernet, whose score is that of the supernet.
         score: mean test accuracy, or mIoU of a segmentation, in percent; ``deviation`` is its sample standard deviation
             over the seeds (None for one seed), ``lowest`` and ``highest`` its range.
-        genotype: the hash; ``2 different`` and so on for searches that chose differently.
+        genotype: the hash; ``2 different`` and so on for searches that chose differently; empty for a
+            baseline from timm.
         params, flops: of a trained model; FLOPs of one image. None for a search, whose score is its supernet's and
             not that of the genotype.
         latency_ms: milliseconds an image, one at a time; None where it was not measured.
@@ -70,7 +71,7 @@ class _Score(_Part):
 
 class _Result(_Part):
     kind: Literal["train", "search"]
-    genotype: str
+    genotype: str | None
     params: float
     flops: float
     validation: _Score
@@ -107,7 +108,7 @@ class _Finished:
     def key(self) -> str:
         """Equal for runs of one row. A search's genotype depends on its seed, so only a training's counts."""
         settings = {name: value for name, value in self.config.items() if name not in _FREE}
-        genotype = self.result["genotype"] if self.result["kind"] == "train" else ""
+        genotype = (self.result["genotype"] or self.config["model"]) if self.result["kind"] == "train" else ""
         return json.dumps([self.result["kind"], genotype, settings], sort_keys=True)
 
     @property
@@ -185,7 +186,7 @@ def _row(runs: list[_Finished], name: str) -> Row:
         name=name,
         kind=first.result["kind"],
         data=first.config["data"],
-        genotype=f"{len(genotypes)} different" if len(genotypes) > 1 else first.result["genotype"],
+        genotype=f"{len(genotypes)} different" if len(genotypes) > 1 else first.result["genotype"] or "",
         seeds=len(runs),
         score=statistics.fmean(scores),
         deviation=statistics.stdev(scores) if len(scores) > 1 else None,
@@ -212,7 +213,7 @@ def _names(groups: list[list[_Finished]]) -> list[str]:
             f"{key}={mine[key]}" for key in sorted(differing) if key in mine and key not in _FREE
         ]
         if len(alike) > 1 and not settings_shown:
-            settings_shown = [str(first.result["genotype"])]
+            settings_shown = [str(first.result["genotype"] or first.config["model"])]
         names.append(" ".join([first.name, *settings_shown]))
     return names
 
@@ -238,9 +239,10 @@ def _latency(run: _Finished, device_name: str, repeats: int = 15) -> float:
             f"cannot measure latency on {device_name!r} (allowed: cpu, or cuda where there is one)"
         )
     device = torch.device(device_name)
-    model = load_weights(run.folder / "best.safetensors").model.to(device)
+    weights = load_weights(run.folder / "best.safetensors")
+    model = weights.model.to(device)
     height, width = run.result["test"]["image_size"]
-    image = torch.randn(1, model.in_chans, height, width, device=device)
+    image = torch.randn(1, weights.in_chans, height, width, device=device)
     times = []
     with torch.inference_mode():
         for index in range(repeats + 3):

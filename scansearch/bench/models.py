@@ -15,6 +15,7 @@ import torch
 from scansearch.bench.peak import peak_mib
 from scansearch.bench.workload import DTYPES, Workload
 from scansearch.errors import InputError
+from scansearch.text import nearest
 
 PUBLISHED = (
     "localvim_tiny",
@@ -104,7 +105,9 @@ def bench_models(
         raise InputError("device 'cuda' is not there: this machine has no usable CUDA device (try cpu)")
     for name in names:
         if not timm.is_model(name):
-            raise InputError(f"model {name!r} is unknown to timm")
+            near = nearest(name, timm.list_models())
+            hint = "" if near is None else f" (did you mean {near!r}?)"
+            raise InputError(f"model {name!r} is unknown to timm{hint}")
     kind, options = device.split(":")[0], {"img_size": image_size} | (arguments or {})
 
     def workload_of(name: str) -> Workload:

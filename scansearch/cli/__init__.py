@@ -21,6 +21,7 @@ from scansearch.cli import published as published_command
 from scansearch.cli import rank as rank_command
 from scansearch.cli import run as run_command
 from scansearch.cli import train as train_command
+from scansearch.cli.commands import Command, Group
 from scansearch.cli.examples import example
 from scansearch.errors import InputError, RunStopped
 from scansearch.runs.rank import is_main_process
@@ -36,12 +37,16 @@ def _version(asked: bool) -> None:
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
 ]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of an unexpected error; anywhere on the line.")
+]
 
 # Typer may use its own copy of click, so the class is taken from what it exports.
 _UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="scansearch",
+    cls=Group,
     help="Search the scan directions of vision state-space models.",
     epilog="Start with: scansearch run --space vim8 --k 4",
     no_args_is_help=True,
@@ -51,40 +56,44 @@ app = typer.Typer(
 
 
 @app.callback()
-def every_command(version: Version = False) -> None:
+def every_command(version: Version = False, debug: Debug = False) -> None:
     """Search the scan directions of vision state-space models."""
 
 
-app.command("run", epilog=example("run"))(run_command.run)
-app.command("derive", epilog=example("derive"))(derive.derive_command)
-app.command("train", epilog=example("train"))(train_command.train)
-app.command("evaluate", epilog=example("evaluate"))(evaluate_command.evaluate)
-app.command("predict", epilog=example("predict"))(predict_command.predict)
-app.command("show", epilog=example("show"))(show.show)
-app.command("list", epilog=example("list"))(show.list_runs)
-app.command("compare", epilog=example("compare"))(compare_command.compare)
-app.command("evolve", epilog=example("evolve"))(evolve_command.evolve)
-app.command("rank", epilog=example("rank"))(rank_command.rank)
-app.command("probe", epilog=example("probe"))(probe_command.probe)
-app.command("export", epilog=example("export"))(export_command.export)
-app.command("costs", epilog=example("costs"))(costs.costs)
-app.command("plot", epilog=example("plot"))(plot_command.plot)
-app.command("published", epilog=example("published"))(published_command.published)
-app.command("convert", epilog=example("convert"))(convert.convert)
-app.command("timm", epilog=example("timm"), context_settings=timm_script.SETTINGS)(timm_script.timm_script)
+app.command("run", cls=Command, epilog=example("run"))(run_command.run)
+app.command("derive", cls=Command, epilog=example("derive"))(derive.derive_command)
+app.command("train", cls=Command, epilog=example("train"))(train_command.train)
+app.command("evaluate", cls=Command, epilog=example("evaluate"))(evaluate_command.evaluate)
+app.command("predict", cls=Command, epilog=example("predict"))(predict_command.predict)
+app.command("show", cls=Command, epilog=example("show"))(show.show)
+app.command("list", cls=Command, epilog=example("list"))(show.list_runs)
+app.command("compare", cls=Command, epilog=example("compare"))(compare_command.compare)
+app.command("evolve", cls=Command, epilog=example("evolve"))(evolve_command.evolve)
+app.command("rank", cls=Command, epilog=example("rank"))(rank_command.rank)
+app.command("probe", cls=Command, epilog=example("probe"))(probe_command.probe)
+app.command("export", cls=Command, epilog=example("export"))(export_command.export)
+app.command("costs", cls=Command, epilog=example("costs"))(costs.costs)
+app.command("plot", cls=Command, epilog=example("plot"))(plot_command.plot)
+app.command("published", cls=Command, epilog=example("published"))(published_command.published)
+app.command("convert", cls=Command, epilog=example("convert"))(convert.convert)
+app.command("timm", cls=Command, epilog=example("timm"), context_settings=timm_script.SETTINGS)(
+    timm_script.timm_script
+)
 app.add_typer(bench.app, name="bench")
-app.command("spaces", epilog=example("spaces"))(info.spaces)
-app.command("directions", epilog=example("directions"))(info.directions)
-app.command("doctor", epilog=example("doctor"))(doctor_command.doctor)
-app.command("version", epilog=example("version"))(info.version)
+app.command("spaces", cls=Command, epilog=example("spaces"))(info.spaces)
+app.command("directions", cls=Command, epilog=example("directions"))(info.directions)
+app.command("doctor", cls=Command, epilog=example("doctor"))(doctor_command.doctor)
+app.command("version", cls=Command, epilog=example("version"))(info.version)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit.
 
     Exit codes: 0 done; 2 the input cannot be used (one line says why); 1 a run had to stop; 130 and 143
-    interrupted by SIGINT and SIGTERM, with everything saved.
+    interrupted by SIGINT and SIGTERM, with everything saved. An error that nobody foresaw is one line and 1; with
+    ``--debug`` it is its traceback.
     """
+    arguments, debug = _without_debug(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(arguments, standalone_mode=False)
         if code == 130:  # how typer tells of a KeyboardInterrupt
@@ -105,7 +114,20 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has left
         code = 1
+    except Exception as error:
+        if debug:
+            raise
+        told = " ".join(str(error).split())
+        what = f"{type(error).__name__}: {told}" if told else type(error).__name__
+        code = _fail(f"unexpected {what} (the same command with --debug shows where)", 1)
     sys.exit(code)
+
+
+def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """``arguments`` without ``--debug``, and whether it stood there; what a timm script gets is left to it."""
+    end = next((index for index, word in enumerate(arguments) if word in ("--", "timm")), len(arguments))
+    ours, rest = arguments[:end], arguments[end:]
+    return [word for word in ours if word != "--debug"] + rest, "--debug" in ours
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
+from scansearch.cli.commands import Command, Group
 from scansearch.cli.examples import example
 from scansearch.cli.options import AsJson, data_option, image_side
 from scansearch.cli.screen import print_json, show_rows
 from scansearch.errors import InputError
 
 app = typer.Typer(
-    name="bench", help="Measure this machine.", no_args_is_help=True, pretty_exceptions_enable=False
+    name="bench",
+    cls=Group,
+    help="Measure this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -21,7 +26,7 @@ def bench() -> None:
     """Measure this machine."""
 
 
-@app.command(epilog=example("bench kernels"))
+@app.command(cls=Command, epilog=example("bench kernels"))
 def kernels(
     size: Annotated[
         list[str] | None, typer.Option(help="A size by its name; may be repeated. All by default.")
@@ -54,7 +59,7 @@ def kernels(
         raise typer.Exit(1)
 
 
-@app.command(epilog=example("bench models"))
+@app.command(cls=Command, epilog=example("bench models"))
 def models(
     model: Annotated[
         list[str] | None, typer.Option(help="A timm name; may be repeated. The published ones by default.")
@@ -97,7 +102,7 @@ def models(
         print_json(rows)
 
 
-@app.command(epilog=example("bench search"))
+@app.command(cls=Command, epilog=example("bench search"))
 def search(
     space: Annotated[str, typer.Option(help="A space by its name, or its file.")] = "vim8",
     data: Annotated[str, data_option()] = "digits",
@@ -125,7 +130,7 @@ def search(
     show_rows(rows, HEADINGS, cells, as_json=as_json)
 
 
-@app.command(epilog=example("bench standalone"))
+@app.command(cls=Command, epilog=example("bench standalone"))
 def standalone(
     size: Annotated[
         list[str] | None,

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
-from scansearch.cli.options import AsJson, MeasureOn, option
+from scansearch.cli.options import (
+    AsJson,
+    Latency,
+    MeasureOn,
+    option,
+)
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
 Out = Annotated[Path | None, option(help="Folder for compare.csv, compare.md and, of trainings, compare.png")]
-Latency = Annotated[bool, option("--latency", help="Measure the latency of trained models here, too")]
 
 
 def compare(

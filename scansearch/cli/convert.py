@@ -37,11 +37,11 @@ def convert(
     from scansearch.files.outputs import check_file, make_folder
     from scansearch.models.checkpoints import classes_of, convert_checkpoint
     from scansearch.records.lookup import expect_kind, published_genotype
-    from scansearch.records.weights import has_genotype, save_weights
+    from scansearch.records.weights import has_model, save_weights
 
     check_file(out, (".safetensors",))
     expect_kind(checkpoint, ("weights",), command="convert")
-    if not back and checkpoint.suffix == ".safetensors" and has_genotype(checkpoint):
+    if not back and checkpoint.suffix == ".safetensors" and has_model(checkpoint):
         raise InputError(
             f"{checkpoint} is in scansearch's layout already (--back converts it to the released one)"
         )

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scansearch.cli.options import AsJson, Classes, ImageSize, MeasureOn, image_size, option
+from scansearch.cli.options import (
+    AsJson,
+    Classes,
+    ImageSize,
+    Latency,
+    MeasureOn,
+    Variant,
+    image_size,
+    option,
+)
 
 if TYPE_CHECKING:
     from scansearch.costing.subject import CostSubject
@@ -19,8 +28,6 @@ Subject = Annotated[
         help="Search space, genotype file, run folder, weight file, or published model.", metavar="MODEL"
     ),
 ]
-Variant = Annotated[str | None, option(help="Variant of a search space")]
-Latency = Annotated[bool, option("--latency", help="Measure it on this device too")]
 Batch = Annotated[int, option(help="Images at a time when measuring")]
 Fresh = Annotated[bool, option("--fresh", help="Measure again what was measured here before")]
 Out = Annotated[Path | None, option(help="Write the table as JSON")]

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scansearch.cli.options import AsJson, KMax, KMin, MaxFlops, MaxParams, k_option, option
+from scansearch.cli.options import (
+    AsJson,
+    KMax,
+    KMin,
+    MaxFlops,
+    MaxParams,
+    Measure,
+    k_option,
+    option,
+)
 from scansearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +47,6 @@ Pareto = Annotated[
     int | None,
     option("--pareto", help="At most so many points of the front: both ends, then the widest gaps in cost"),
 ]
-Measure = Annotated[str, option("--measure", help="Cost of the front: flops, params or latency_ms")]
 Space = Annotated[str | None, option("--space", help="Space or its YAML file", default="the run's own")]
 Out = Annotated[Path | None, option(help="Write the genotype here; with --pareto NAME-1.yaml and so on")]
 

@@ -47,14 +47,17 @@ def evaluate(
     """
     import json
 
+    from scansearch.cli.screen import print_json, print_lines
     from scansearch.errors import InputError
     from scansearch.evaluation.evaluate import evaluate as evaluate_file
     from scansearch.files.atomic import write_figure, write_text
     from scansearch.files.outputs import check_folder, make_folder
     from scansearch.plots.training import confusion_figure
+    from scansearch.text import choices
 
     if mixed_precision not in ("no", "bf16"):
-        raise InputError(f"--mixed-precision {mixed_precision!r} is unknown (allowed: no, bf16)")
+        known = choices(mixed_precision, ("no", "bf16"))
+        raise InputError(f"--mixed-precision {mixed_precision!r} is unknown {known}")
     check_folder(out)
     literals: Any = {"split": split, "mixed_precision": mixed_precision}
     evaluation = evaluate_file(
@@ -72,11 +75,11 @@ def evaluate(
         write_text(out / "evaluation.json", evaluation.to_json())
         write_figure(out / "confusion.png", confusion_figure(evaluation))
     if as_json:
-        from scansearch.cli.screen import print_json
-
         print_json([json.loads(evaluation.to_json())])
     else:
         _show(evaluation)
+        if out is not None:
+            print_lines([f"written to {out}: evaluation.json, confusion.png"])
 
 
 def _show(evaluation: ScoreRecord) -> None:

@@ -6,13 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from scansearch.cli.options import AsJson, KMax, KMin, MaxFlops, MaxParams, SearchFolder, k_option, option
+from scansearch.cli.options import (
+    AsJson,
+    KMax,
+    KMin,
+    MaxFlops,
+    MaxParams,
+    Measure,
+    SearchFolder,
+    Seed,
+    k_option,
+    option,
+)
 
 if TYPE_CHECKING:
     from scansearch.runs.evolve_run import EvolveResult
 
 K = Annotated[int | None, k_option("the run's")]
-Measure = Annotated[str, option("--measure", help="Cost of the front: flops or params")]
 Evaluations = Annotated[int, option(help="Sub-networks to score, over all processes")]
 ProposedBy = Annotated[
     str,
@@ -21,7 +31,6 @@ ProposedBy = Annotated[
 Population = Annotated[
     int | None, option(help="With nsga2: sub-networks that survive a generation", default="20")
 ]
-Seed = Annotated[int, option(help="Seed of the evolution")]
 Out = Annotated[Path | None, option(help="Write the genotypes of the front here, as NAME-1.yaml and so on")]
 
 
@@ -36,7 +45,7 @@ def evolve(
     evaluations: Evaluations = 100,
     proposals: ProposedBy = "model",
     population: Population = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -60,7 +69,7 @@ def evolve(
         evaluations=evaluations,
         proposals=proposals,
         population=population,
-        seed=seed,
+        seed=seed or 0,
         warn=print_warning,
     )
     files = None if out is None else numbered(out, len(result.genotypes))

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from scansearch.cli.options import Classes, ImageSize, image_size, one_of, option
+from scansearch.cli.options import (
+    Classes,
+    ImageSize,
+    Seed,
+    image_size,
+    one_of,
+    option,
+)
 from scansearch.exporting import FORMATS
 
 Subject = Annotated[
@@ -19,7 +26,6 @@ Subject = Annotated[
 Format = Annotated[str, option("--format", help=one_of(FORMATS))]
 Out = Annotated[Path, option(help="The file to write; a folder for hub")]
 Weights = Annotated[Path | None, option(help="Weight file", default="the run's best, else fresh weights")]
-Seed = Annotated[int, option(help="Seed of fresh weights")]
 Channels = Annotated[
     int | None, option("--channels", help="Channels of the images", default="the weights', else 3")
 ]
@@ -33,7 +39,7 @@ def export(
     format: Format,
     out: Out,
     weights: Weights = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     num_classes: Classes = None,
     channels: Channels = None,
     size: ImageSize = None,
@@ -50,7 +56,7 @@ def export(
         format,
         out,
         weights=weights,
-        seed=seed,
+        seed=seed or 0,
         num_classes=num_classes,
         in_chans=channels,
         img_size=image_size(size),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from scansearch.data.specifications import MASKED, PRESETS, SPECIFICATIONS
+from scansearch.records.trackers import TRACKERS
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -65,10 +66,18 @@ Recipe = Annotated[
     option("--config", help="A recipe, for example one of experiments/; other options override it"),
 ]
 BatchSize = Annotated[int | None, option(help="Images per step", default="32")]
-Seed = Annotated[int | None, option(help="Seed of weights, order and augmentation")]
+Seed = Annotated[int | None, option(help="Seed of all that is drawn at random", default="0")]
 RunOut = Annotated[Path | None, option(help="Run folder", default="a new one below runs/")]
 Resume = Annotated[
     Path | None, option(help="Continue the run in this folder; other options are then not allowed")
+]
+Track = Annotated[
+    str | None,
+    option(
+        "--track",
+        help=f"Show the figures of metrics.jsonl in a tracker too: {one_of(TRACKERS)}",
+        default="none",
+    ),
 ]
 Quiet = Annotated[bool, option("--quiet", help="Show the result only")]
 Device = Annotated[str | None, option(help="auto, cpu, cuda or mps (an Apple GPU, by the slow reference)")]
@@ -108,6 +117,11 @@ def image_side(text: str) -> int:
     return size
 
 
+Variant = Annotated[
+    str | None,
+    option("--variant", help="Size of the models: a variant of the space", default="the space's own"),
+]
+
 Augmentation = Annotated[
     str | None,
     option(
@@ -137,6 +151,9 @@ Channels = Annotated[
 
 # What takes a search further: derive, evolve, rank.
 SearchFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search.")]
+Measure = Annotated[
+    str, option("--measure", help="Cost of the front: flops, params, or latency_ms where it was measured")
+]
 KMin = Annotated[int | None, option("--k-min", help="Instead of --k: at least so many")]
 KMax = Annotated[int | None, option("--k-max", help="Instead of --k: at most so many")]
 MaxFlops = Annotated[
@@ -152,6 +169,7 @@ Classes = Annotated[
     int | None, option("--num-classes", help="Size of the classifier", default="the weights', else 1000")
 ]
 MeasureOn = Annotated[str, option("--device", help="Where to measure: cpu or cuda")]
+Latency = Annotated[bool, option("--latency", help="Measure the latency on this machine too")]
 AsJson = Annotated[bool, option("--json", help="Print a list of objects instead of a table")]
 
 

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from scansearch.runs.pictures import PictureSubject
 
 What = Annotated[
-    str,
+    list[str],
     typer.Argument(
-        metavar="WHAT",
+        metavar="WHAT...",
         help="Run folder, genotype file, weight file, published model, search space, preferences file, or a scan "
-        "direction such as w7_flip.",
+        "direction such as w7_flip; several for the kinds that compare.",
     ),
 ]
 KindOption = Annotated[
     str | None,
     option(
         "--kind",
-        help="preferences or movement (of a search), curves (of a training), genotype, or paths (of scans)",
+        help="preferences or movement (of a search), curves (of a training), genotype, or paths (of scans); of "
+        "several: agreement (of searches), comparison (of trainings), field (receptive fields of models)",
         default="the most useful one",
     ),
 ]
@@ -51,14 +52,22 @@ def plot(
 
     The movement of more than twelve layers becomes several files.
     """
+    from scansearch.analysis.several import SEVERAL
     from scansearch.cli.screen import print_lines
     from scansearch.data.decoding import read_picture
+    from scansearch.errors import InputError
     from scansearch.files.atomic import FIGURES, write_figure
     from scansearch.files.outputs import check_file, make_folder, numbered
-    from scansearch.runs.pictures import check_picture, draw, picture_subject
+    from scansearch.runs.pictures import PICTURES, check_picture, draw, picture_subject
+    from scansearch.text import choices
 
     check_file(out, FIGURES)
-    subject = picture_subject(what)
+    if kind is not None and kind not in (*PICTURES, *SEVERAL):
+        raise InputError(f"unknown kind {kind!r} {choices(kind, (*PICTURES, *SEVERAL))}")
+    if kind in SEVERAL or len(what) > 1:
+        _draw_several(what, kind, out, {"--image": image, "--layer": layer, "--grid": grid})
+        return
+    subject = picture_subject(what[0])
     tokens = _grid(grid)
     chosen = check_picture(subject, kind, image=image is not None, layer=layer, grid=tokens is not None)
     if out is None:
@@ -72,6 +81,30 @@ def plot(
         write_figure(file, figure)
     _show(subject, chosen, tokens)
     print_lines(f"written to {file}" for file in files)
+
+
+def _draw_several(names: list[str], kind: str | None, out: Path | None, others: dict[str, object]) -> None:
+    """The kinds that set several runs or models side by side."""
+    from scansearch.analysis.several import SEVERAL, draw_several
+    from scansearch.cli.screen import print_lines
+    from scansearch.errors import InputError
+    from scansearch.files.atomic import write_figure
+    from scansearch.files.outputs import check_file, make_folder
+    from scansearch.text import choices
+
+    chosen = next((one for one in SEVERAL if one == kind), None)
+    if chosen is None:
+        what = "needs --kind" if kind is None else f"is not what --kind {kind} draws"
+        raise InputError(f"more than one WHAT {what} {choices(str(kind), SEVERAL)}")
+    for option_name, value in others.items():
+        if value is not None:
+            raise InputError(f"{option_name} does not go with --kind {chosen}")
+    out = _free(chosen) if out is None else out
+    check_file(out)
+    figure, lines = draw_several(chosen, names)
+    make_folder(out.parent)
+    write_figure(out, figure)
+    print_lines([*lines, f"written to {out}"])
 
 
 def _grid(text: str | None) -> tuple[int, int] | None:
@@ -91,6 +124,11 @@ def _default_file(subject: PictureSubject, kind: str) -> Path:
     """In the run's ``plots/``; elsewhere in the working folder, under a name that nothing has."""
     if subject.run is not None:
         return subject.run.folder / "plots" / f"{kind}.png"
+    return _free(kind)
+
+
+def _free(kind: str) -> Path:
+    """A file in the working folder that there is not yet."""
     free = Path(f"{kind}.png")
     number = 2
     while free.exists():

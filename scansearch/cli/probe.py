@@ -13,6 +13,8 @@ from scansearch.cli.options import (
     Augmentation,
     Channels,
     Device,
+    Seed,
+    Variant,
     data_option,
     given_options,
     image_size,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 Data = Annotated[str, data_option()]
 Space = Annotated[str, option(help="Search space: a name from `scansearch spaces`, or a YAML file")]
-Variant = Annotated[str | None, option(help="Size of the models", default="the space's own")]
 Directions = Annotated[int, k_option()]
 Genotypes = Annotated[int, option(help="Genotypes to draw at random; all raster comes on top")]
 Trainings = Annotated[int, option(help="Trainings of each genotype, with different seeds")]
@@ -35,7 +36,6 @@ Steps = Annotated[
     int | None, option(help="Steps of one training", default="as many as a search has, at most 600")
 ]
 ImageSize = Annotated[str | None, image_size_option("that of the variant")]
-Seed = Annotated[int, option(help="Seed of the genotypes and their trainings")]
 Out = Annotated[
     Path | None,
     option(help="Folder; the same command goes on in it", default="one below runs/, named by the settings"),
@@ -55,7 +55,7 @@ def probe(
     size: ImageSize = None,
     channels: Channels = None,
     augment: Augmentation = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     device: Device = "auto",
     out: Out = None,
     settings: Settings = None,
@@ -80,7 +80,7 @@ def probe(
         "image_size": image_size(size),
         "channels": channels,
         "augment": augment,
-        "seed": seed,
+        "seed": seed or 0,
         "device": device,
     }
     progress = Console(stderr=True)

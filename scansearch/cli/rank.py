@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from scansearch.cli.options import AsJson, SearchFolder, k_option, option
+from scansearch.cli.options import (
+    AsJson,
+    SearchFolder,
+    Seed,
+    k_option,
+    option,
+)
 
 if TYPE_CHECKING:
     from scansearch.analysis.fidelity import Agreement, Fidelity, Sample
@@ -14,7 +20,6 @@ Samples = Annotated[int, option(help="Genotypes to train from scratch")]
 Directions = Annotated[int | None, k_option("the run's")]
 Steps = Annotated[int, option(help="Steps of one training")]
 Trainings = Annotated[int, option(help="Trainings of each genotype, with different seeds")]
-Seed = Annotated[int, option(help="Seed of the genotypes and their trainings")]
 Out = Annotated[Path | None, option(help="JSON file for samples and figures")]
 
 
@@ -24,7 +29,7 @@ def rank(
     k: Directions = None,
     steps: Steps = 200,
     trainings: Trainings = 1,
-    seed: Seed = 0,
+    seed: Seed = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +48,9 @@ def rank(
         line = f"{done}/{samples}  loss {-sample.truth:.4f}  {layers}"
         progress.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    fidelity = rank_run(run, samples=samples, k=k, steps=steps, trainings=trainings, seed=seed, observe=show)
+    fidelity = rank_run(
+        run, samples=samples, k=k, steps=steps, trainings=trainings, seed=seed or 0, observe=show
+    )
     if out is not None:
         make_folder(out.parent)
         write_text(out, fidelity_json(fidelity))

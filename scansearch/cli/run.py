@@ -16,6 +16,8 @@ from scansearch.cli.options import (
     Resume,
     RunOut,
     Seed,
+    Track,
+    Variant,
     data_option,
     epochs_option,
     given_options,
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
 Space = Annotated[str, option(help="Search space: a name from `scansearch spaces`, or a YAML file")]
 Directions = Annotated[int, k_option()]
-Variant = Annotated[str | None, option(help="Size of the models", default="the space's own")]
 Data = Annotated[str, data_option()]
 Epochs = Annotated[int | None, epochs_option(15)]
 ImageSize = Annotated[str | None, image_size_option("that of the variant")]
@@ -66,11 +67,12 @@ def run(
     recipe: Recipe = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
-    seed: Seed = 0,
+    seed: Seed = None,
     out: RunOut = None,
     device: Device = "auto",
     strategy: StrategyName = "localmamba",
     verify: Verify = 0,
+    track: Track = None,
     settings: Settings = None,
     resume: Resume = None,
     quiet: Quiet = False,
@@ -103,8 +105,9 @@ def run(
                 "augment": augment,
                 "epochs": epochs,
                 "batch_size": batch_size,
-                "seed": seed,
+                "seed": seed or 0,
                 "device": device,
+                "track": track,
                 "strategy": strategy,
                 "verify": verify,
             }

@@ -17,6 +17,8 @@ from scansearch.cli.options import (
     Resume,
     RunOut,
     Seed,
+    Track,
+    Variant,
     data_option,
     epochs_option,
     image_size,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None,
     typer.Argument(
-        help="A genotype file, a run folder that holds one, a published model such as localvim_tiny, or with --space "
-        "a baseline: random:SEED, uniform:h,v_flip or uniform:vmamba4."
+        help="A genotype file, a run folder that holds one, a published model such as localvim_tiny, or a baseline: "
+        "timm:NAME, or with --space random:SEED, uniform:h,v_flip or uniform:vmamba4."
     ),
 ]
 K = Annotated[int | None, k_option("needed by random:SEED")]
@@ -49,7 +51,6 @@ Weights = Annotated[
 ]
 Task = Annotated[str | None, task_option("classify")]
 Space = Annotated[str | None, option("--space", help="Search space of a baseline, by name or file")]
-Variant = Annotated[str | None, option("--variant", help="Of the space", default="the space's own default")]
 Settings = Annotated[
     list[str] | None, settings_option("optimizer.lr=0.01, the learning rate as it is by default")
 ]
@@ -74,6 +75,7 @@ def train(
     seed: Seed = None,
     out: RunOut = None,
     device: Device = None,
+    track: Track = None,
     settings: Settings = None,
     resume: Resume = None,
     quiet: Quiet = False,
@@ -113,6 +115,7 @@ def train(
                 batch_size=batch_size,
                 seed=seed,
                 device=device,
+                track=track,
             )
             result = run_training(config, genotype, out=out, observe=view)
     if is_main_process():
@@ -139,15 +142,18 @@ def _baseline(model: str | None, space: str | None, variant: str | None, k: int 
 
 def _print(result: TrainResult) -> None:
     from scansearch.cli.screen import print_lines
+    from scansearch.records.genotype import Genotype
     from scansearch.runs.overview import training_next
     from scansearch.runs.train_result import training_lines
 
+    exports = isinstance(result.genotype, Genotype)
+    following = training_next(result.run.folder, result.config.task, exports=exports)
     print_lines(
         [
             *training_lines(result),
             f"written to {result.run.folder}: best.safetensors, result.json, summary.md, report.html, plots/",
             "",
             "next:",
-            *(f"  {command}" for command in training_next(result.run.folder, result.config.task)),
+            *(f"  {command}" for command in following),
         ]
     )

@@ -6,6 +6,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scansearch.costing.flops import full_flops, space_costs
@@ -64,12 +65,28 @@ def whole_patches(backbone: ScanBackbone, height: int, width: int) -> tuple[int,
     return height + -height % patch, width + -width % patch
 
 
-def network_flops(model: nn.Module, height: int, width: int) -> int:
-    """FLOPs of one image in the convention ``full``, of a classifier or a segmentation model in evaluation."""
+def network_flops(model: nn.Module, height: int, width: int, *, in_chans: int = 3) -> int:
+    """FLOPs of one image in the convention ``full``, of a classifier or a segmentation model in evaluation.
+
+    Of other classifiers than scansearch's they are what torch's ``FlopCounterMode`` counts, which is that convention.
+    """
     if isinstance(model, SegmentationModel):
         return segmentation_flops(model.backbone, model.decoder, height, width)
-    assert isinstance(model, ScanBackbone)
-    return full_flops(model, height, width)
+    if isinstance(model, ScanBackbone):
+        return full_flops(model, height, width)
+    return counted_flops(model, (in_chans, height, width))
+
+
+def counted_flops(model: nn.Module, image: tuple[int, int, int]) -> int:
+    """FLOPs of one image (channels, height, width) as counted in one pass; the model is left as it was.
+
+    Fused attention is taken apart for the count: not every form of it is counted.
+    """
+    training, device = model.training, next(model.parameters()).device
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, *image, device=device))
+    model.train(training)
+    return int(counter.get_total_flops())
 
 
 def segmentation_flops(backbone: ScanBackbone, decoder: SegmentationDecoder, height: int, width: int) -> int:

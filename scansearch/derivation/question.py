@@ -14,6 +14,7 @@ from scansearch.directions import FLIP, Layers, parse_direction
 from scansearch.errors import InputError
 from scansearch.records.costs import Costs, CostTable
 from scansearch.records.preferences import Preferences
+from scansearch.text import choices
 
 Chosen = Sequence[NDArray[np.bool_]]
 
@@ -200,8 +201,9 @@ def _by_layer(rule: Rule | None, preferences: Preferences, word: str) -> list[se
         for name in sorted(layer_names):
             parse_direction(name)
             if name not in candidates:
-                allowed = ", ".join(candidates)
-                raise InputError(f"{word}: {name!r} is no candidate of layer {layer} (allowed: {allowed})")
+                raise InputError(
+                    f"{word}: {name!r} is no candidate of layer {layer} {choices(name, candidates)}"
+                )
     return names
 
 

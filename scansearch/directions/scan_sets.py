@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scansearch.directions.registry import FLIP, check_directions
+from scansearch.text import nearest
 
 
 @dataclass(frozen=True)
@@ -65,5 +66,7 @@ def uniform_directions(text: str) -> tuple[str, ...]:
     """
     if text in SCAN_SETS:
         return SCAN_SETS[text].directions
-    where = f"directions {text!r} (a list such as h,v_flip, or one of {', '.join(SCAN_SETS)})"
+    near = None if "," in text else nearest(text, SCAN_SETS)
+    hint = "" if near is None else f"did you mean {near!r}? "
+    where = f"directions {text!r} ({hint}a list such as h,v_flip, or one of {', '.join(SCAN_SETS)})"
     return check_directions(text.split(","), where=where)

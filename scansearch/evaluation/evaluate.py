@@ -16,6 +16,7 @@ from scansearch.errors import InputError
 from scansearch.tasks import find_task
 from scansearch.tasks.classification import Evaluation, evaluate_model
 from scansearch.tasks.protocol import VisionTask
+from scansearch.text import choices
 
 if TYPE_CHECKING:
     from scansearch.evaluation.predictors import Predictor
@@ -62,7 +63,7 @@ def evaluate(
 
     part = part_called(split)
     if part not in ("validation", "test"):
-        raise InputError(f"unknown split {split!r} (allowed: validation or val, test)")
+        raise InputError(f"unknown split {split!r} {choices(split, ('validation', 'val', 'test'))}")
     if batch_size < 1:
         raise InputError(f"batch size must be at least 1, not {batch_size}")
     if not 0 <= workers <= MOST_WORKERS:
@@ -89,7 +90,7 @@ def evaluate(
             raise InputError(f"{subject} does not say what image size it takes: give --image-size")
         options: dict[str, Any] = {
             "image_size": size,
-            "augment": _augment(spec, predictor.treatment, crop),
+            "augment": scoring_augment(spec, predictor.treatment, crop),
             "max_broken": max_broken,
             "channels": predictor.channels,
             "brightest": None if predictor.treatment is None else predictor.treatment.brightest,
@@ -127,7 +128,7 @@ def _held_out(spec: str, predictor: Predictor, options: dict[str, Any], task: Vi
     return data if data.digest == predictor.treatment.digest else None
 
 
-def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
+def scoring_augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
     """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
     pictures = takes_pictures(spec) or spec.partition(":")[0] in MASKED
     trained = (treatment.augment or RESIZED) if treatment is not None and pictures else None

@@ -28,7 +28,7 @@ from scansearch.files.strict import (
 )
 from scansearch.models.build import FAMILIES, build_model
 from scansearch.models.published import PUBLISHED
-from scansearch.records.weights import has_genotype, read_header, read_tensors
+from scansearch.records.weights import has_model, read_header, read_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,7 +103,7 @@ def load_hub_folder(folder: Path) -> HubModel:
         lines = [line.strip() for line in str(error).splitlines()]
         raise InputError(f"{source}: the weights do not fit config.json: {' '.join(lines[:3])}") from None
     # Where config.json was made without knowing the training, what it says of images is timm's default, not theirs.
-    told = not has_genotype(file) or read_header(file).treatment is not None
+    told = not has_model(file) or read_header(file).treatment is not None
     return HubModel(model.eval(), shape[0] if shape else None, _treatment(config, told=told))
 
 

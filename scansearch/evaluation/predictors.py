@@ -13,6 +13,7 @@ from torch import Tensor
 from scansearch.data.treatment import Treatment, height_and_width
 from scansearch.errors import InputError, MissingExtra
 from scansearch.files.strict import parse_json
+from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import BEST_WEIGHTS, look_up
 
 
@@ -61,16 +62,20 @@ def _weight_file(path: Path, device: torch.device) -> Predictor:
     from scansearch.records.weights import load_weights
 
     weights = load_weights(path)
-    size = weights.arguments.get("img_size", weights.genotype.model.get("img_size"))
+    genotype = weights.trained if isinstance(weights.trained, Genotype) else None
+    size = weights.arguments.get("img_size")
     data = weights.notes.get("data")
+    if genotype is not None:
+        size = size or genotype.model.get("img_size")
+        data = data if isinstance(data, str) else genotype.provenance.data
     return Predictor(
         str(path),
         weights.model.to(device),
-        channels=weights.model.in_chans,
+        channels=weights.in_chans,
         image_size=_pair(size),
         treatment=weights.treatment,
-        data=data if isinstance(data, str) else weights.genotype.provenance.data,
-        genotype=weights.genotype.hash,
+        data=data if isinstance(data, str) else None,
+        genotype=None if genotype is None else genotype.hash,
         task=weights.task,
     )
 

@@ -13,7 +13,7 @@ from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import Kind, Named, look_up
-from scansearch.records.weights import Weights, has_genotype, load_weights
+from scansearch.records.weights import Weights, has_model, load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,7 +155,7 @@ def _load(subject: str | Path, options: SourceOptions) -> Source:
 
 def _read_weights(file: Path, genotype: Genotype | None, sizes: dict[str, Any]) -> Weights:
     """The weight file, checked against ``genotype``; a plain checkpoint takes all but its tensors from there."""
-    if genotype is None or (file.suffix == ".safetensors" and has_genotype(file)):
+    if genotype is None or (file.suffix == ".safetensors" and has_model(file)):
         weights = load_weights(file)
         if weights.head is not None:
             raise InputError(f"{file} holds a model of task {weights.task}: export takes classifiers only")

@@ -22,7 +22,7 @@ def decayed(model: ScanBackbone | SegmentationModel, policy: DecayPolicy = "mamb
     ``mamba``: matrices and filters do; A_log, D, biases, norms, embeddings and alphas do not.
     ``released``: what LocalMamba's code did. It excludes whatever has one axis or is called a bias in its own
     layout, and the embeddings; so A_log decays, and so do LocalVMamba's time-step biases and a supernet's
-    alphas.
+    alphas. Models of timm that name nothing which does not decay have their vectors left out alone.
 
     Raises:
         InputError: an unknown policy, or "released" for a model that the released code does not have.
@@ -30,8 +30,10 @@ def decayed(model: ScanBackbone | SegmentationModel, policy: DecayPolicy = "mamb
     check_choice("weight decay policy", policy, DecayPolicy)
     if policy == "released" and isinstance(model, SegmentationModel):
         raise InputError("weight decay policy 'released' is that of the released classifiers: use 'mamba'")
+    if policy == "released" and not isinstance(model, ScanBackbone):
+        raise InputError("weight decay policy 'released' is that of LocalMamba's models: use 'mamba'")
     if policy == "mamba" or isinstance(model, SegmentationModel):
-        kept = model.no_weight_decay()
+        kept = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
         return {name: p.ndim > 1 and name not in kept for name, p in model.named_parameters()}
     embeddings = ("pos_embed", "cls_token")
     return {

@@ -87,7 +87,7 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]], *, cost: str = "flops")
     ``rows`` are dicts with ``name``, ``score``, ``deviation`` (or None) and the measure ``cost``, which must belong to
     what was scored: a supernet's accuracy has no place beside the cost of a genotype that it proposes. Rows of one
     name are told apart by their ``genotype``, where they have one. FLOPs and parameters are in k, M or G. The names
-    stand below the picture.
+    stand below the picture. A dashed line joins the front: rows that no other row beats in score at their cost or less.
     """
     names = [_row_name(row, rows) for row in rows]
     columns = 2 if len(rows) > 4 and max(map(len, names)) <= 34 else 1
@@ -106,6 +106,9 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]], *, cost: str = "flops")
             capsize=3,
             label=name,
         )
+    front = front_of([(float(row[cost]), float(row["score"])) for row in rows])
+    if len(front) > 1:
+        axes.step(*zip(*front, strict=True), where="post", color="0.6", linestyle="--", linewidth=1, zorder=0)
     unit, what = _COSTS[cost]
     largest = max((abs(row[cost]) for row in rows), default=0.0)
     factor, prefix = (1.0, "")
@@ -122,6 +125,15 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]], *, cost: str = "flops")
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
+
+
+def front_of(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Of (cost, score), those that no other beats in score at their cost or less, the cheapest first."""
+    front: list[tuple[float, float]] = []
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    return front
 
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart.

@@ -11,6 +11,7 @@ from scansearch.records.genotype import Genotype
 from scansearch.records.provenance import Provenance
 from scansearch.records.space import SearchSpace, load_space
 from scansearch.seeding import Stream, generate
+from scansearch.text import nearest
 
 KINDS = ("random", "uniform")
 FORMS = "random:SEED, uniform:DIRECTION,DIRECTION or uniform:SET"
@@ -39,7 +40,9 @@ def baseline_genotype(
     """
     kind, _, argument = name.partition(":")
     if kind not in KINDS or not argument:
-        raise InputError(f"unknown baseline {name!r} (allowed: {FORMS}; sets: {', '.join(SCAN_SETS)})")
+        near = nearest(kind, KINDS)
+        hint = "" if near in (None, kind) else f"did you mean {near!r}? "
+        raise InputError(f"unknown baseline {name!r} ({hint}allowed: {FORMS}; sets: {', '.join(SCAN_SETS)})")
     space = space if isinstance(space, SearchSpace) else load_space(space)
     variant = variant or space.default_variant
     space.variant(variant)

@@ -17,6 +17,7 @@ from scansearch.models.published import PUBLISHED, published
 from scansearch.records.genotype import Genotype
 from scansearch.records.provenance import Provenance
 from scansearch.records.space import SearchSpace, load_space, space_names
+from scansearch.records.timm_model import PREFIX, TimmModel, TrainedModel
 from scansearch.records.weights import read_header
 from scansearch.text import nearest
 
@@ -142,6 +143,25 @@ def find_genotype(name: str | Path, *, command: str = "train") -> Genotype:
     """
     kinds: tuple[Kind, ...] = ("genotype", "search", "training", "weights", "published")
     return look_up(name, kinds, command=command).genotype()
+
+
+def find_model(name: str | Path, *, command: str = "train") -> TrainedModel:
+    """What ``name`` says to train: ``timm:NAME``, or what :func:`find_genotype` finds.
+
+    scansearch's published models are registered with timm too: ``timm:localvim_tiny`` is its genotype.
+
+    Raises:
+        InputError: a name that timm does not have, with the nearest one; or as :func:`find_genotype`.
+    """
+    if not str(name).startswith(PREFIX):
+        return find_genotype(name, command=command)
+    model_name = str(name).removeprefix(PREFIX)
+    if model_name in PUBLISHED:
+        return published_genotype(model_name)
+    from scansearch.models.timm_baseline import check_timm_name
+
+    check_timm_name(model_name)
+    return TimmModel(name=model_name)
 
 
 def expect_search(folder: str | Path, *, command: str) -> None:

@@ -1,9 +1,9 @@
 """Weight files: a safetensors file that holds a model's weights and, in its header, all that builds the model.
 
-Header entries: ``genotype`` (the genotype's YAML), ``arguments`` (JSON: further arguments of the model's class,
-such as num_classes, in_chans and img_size), ``notes`` (JSON: where the weights come from, and ``treatment``, what their
-images are), ``head`` (JSON, of a model with a head of its own: ``KeptHead``) and ``sha256``, the digest of all that:
-files of earlier versions have neither treatment nor digest.
+Header entries: ``genotype`` (the genotype's YAML; of a baseline from timm ``timm_model``), ``arguments`` (JSON: further
+arguments of the model's class, such as num_classes, in_chans and img_size), ``notes`` (JSON: where the weights come
+from, and ``treatment``, what their images are), ``head`` (JSON, of a model with a head of its own: ``KeptHead``) and
+``sha256``, the digest of all that: files of earlier versions have neither treatment nor digest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from scansearch.files.regular import similar
 from scansearch.files.strict import parse_json, parse_yaml, validate
 from scansearch.records.genotype import Genotype
 from scansearch.records.heads import KeptHead
+from scansearch.records.timm_model import TimmModel, TrainedModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,19 +32,44 @@ if TYPE_CHECKING:
     from scansearch.models.segmentation import SegmentationModel
 
 _DIGEST = "sha256"
-_ENTRIES = frozenset(["format", "genotype", "arguments", "notes", "head", _DIGEST])
+_ENTRIES = frozenset(["format", "genotype", "timm_model", "arguments", "notes", "head", _DIGEST])
+
+
+class _OfAModel:
+    """What a weight file says that it holds the weights of."""
+
+    trained: TrainedModel
+
+    @property
+    def genotype(self) -> Genotype:
+        """The directions.
+
+        Raises:
+            InputError: a baseline from timm, which scans nothing.
+        """
+        if isinstance(self.trained, TimmModel):
+            raise InputError(
+                f"{self.trained.title} is a baseline, which has no genotype: evaluate and compare take it"
+            )
+        return self.trained
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(_OfAModel):
     """A weight file's content; ``model`` is in evaluation mode, on the CPU."""
 
     model: ScanBackbone | SegmentationModel
-    genotype: Genotype
+    trained: TrainedModel
     arguments: dict[str, Any]
     notes: dict[str, Any]
     treatment: Treatment | None = None
     head: KeptHead | None = None
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images that the model takes."""
+        known = self.arguments.get("in_chans")
+        return int(self.model.in_chans if known is None else known)
 
     @property
     def task(self) -> str:
@@ -52,10 +78,10 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class WeightHeader:
-    """The header of a weight file: the genotype, further arguments of the model's class, notes, and the treatment."""
+class WeightHeader(_OfAModel):
+    """The header of a weight file: what was trained, further arguments of its class, notes, and the treatment."""
 
-    genotype: Genotype
+    trained: TrainedModel
     arguments: dict[str, Any]
     notes: dict[str, Any]
     treatment: Treatment | None = None
@@ -65,20 +91,20 @@ class WeightHeader:
 def save_weights(
     path: Path,
     model: nn.Module,
-    genotype: Genotype,
+    trained: TrainedModel,
     arguments: Mapping[str, Any],
     notes: Mapping[str, Any],
     treatment: Treatment | None = None,
     head: KeptHead | None = None,
 ) -> None:
-    """Write the weights of ``model``, which is ``genotype.build(**arguments)`` and ``head`` on it, atomically."""
+    """Write the weights of ``model``, which is ``trained.build(**arguments)`` and ``head`` on it, atomically."""
     from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     described = {} if treatment is None else {"treatment": treatment.model_dump(mode="json")}
     header = {
         "format": "pt",
-        "genotype": genotype.to_yaml(),
+        "timm_model" if isinstance(trained, TimmModel) else "genotype": trained.to_yaml(),
         "arguments": json.dumps(dict(arguments)),
         "notes": json.dumps(dict(notes) | described),
     }
@@ -91,24 +117,31 @@ def load_weights(path: str | Path) -> Weights:
     """The model in a weight file. Nothing in the file is executed.
 
     Raises:
-        InputError: no such file, no weight file of ours, a damaged one, or weights that do not fit its genotype.
+        InputError: no such file, no weight file of ours, a damaged one, or weights that do not fit its model.
     """
     import torch
 
     path = Path(path)
     entries, tensors = _read(path)
     header = _header(path, entries)
-    genotype, arguments = header.genotype, _from_shapes(tensors) | header.arguments
+    trained, arguments = header.trained, header.arguments
     try:
+        if isinstance(trained, TimmModel):
+            with torch.random.fork_rng(devices=[]):  # it is made with weights, which the file's then replace
+                model = cast("ScanBackbone", trained.build(**arguments))
+            model.load_state_dict(tensors)
+            return Weights(model.eval(), trained, arguments, header.notes, header.treatment)
+        arguments = _from_shapes(tensors) | arguments
         # On the meta device a false header costs no memory: only tensors of the file become weights.
         with torch.device("meta"):
-            backbone = cast("ScanBackbone", genotype.build(**arguments))
-            model = backbone if header.head is None else _with_head(backbone, header.head)
-        model.load_state_dict(tensors, assign=True)
+            backbone = cast("ScanBackbone", trained.build(**arguments))
+            whole = backbone if header.head is None else _with_head(backbone, header.head)
+        whole.load_state_dict(tensors, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise InputError(f"{path}: the weights do not fit the genotype: {' '.join(lines[:3])}") from None
-    return Weights(model.eval(), genotype, arguments, header.notes, header.treatment, header.head)
+        what = "model" if isinstance(trained, TimmModel) else "genotype"
+        raise InputError(f"{path}: the weights do not fit the {what}: {' '.join(lines[:3])}") from None
+    return Weights(whole.eval(), trained, arguments, header.notes, header.treatment, header.head)
 
 
 def _with_head(backbone: ScanBackbone, head: KeptHead) -> SegmentationModel:
@@ -126,13 +159,13 @@ def read_header(path: str | Path) -> WeightHeader:
     return _header(Path(path), _entries(Path(path)))
 
 
-def has_genotype(path: str | Path) -> bool:
+def has_model(path: str | Path) -> bool:
     """Whether a safetensors file is a weight file of ours, and not a plain checkpoint.
 
     Raises:
         InputError: no such file, or no safetensors file.
     """
-    return "genotype" in _entries(Path(path))
+    return _is_ours(_entries(Path(path)))
 
 
 def described_model(path: Path) -> str | None:
@@ -145,23 +178,28 @@ def described_model(path: Path) -> str | None:
 
 
 def _header(path: Path, entries: Mapping[str, str]) -> WeightHeader:
-    if "genotype" not in entries:
+    if not _is_ours(entries):
         raise InputError(f"{path}: no genotype in the header, so not a weight file of scansearch")
-    source = f"{path}: genotype in the header"
-    genotype = validate(parse_yaml(entries["genotype"], source=source), Genotype, source=source)
+    trained: TrainedModel
+    if "genotype" in entries:
+        source = f"{path}: genotype in the header"
+        trained = validate(parse_yaml(entries["genotype"], source=source), Genotype, source=source)
+    else:
+        source = f"{path}: timm_model in the header"
+        trained = validate(parse_yaml(entries["timm_model"], source=source), TimmModel, source=source)
     arguments, notes = (
         _mapping(entries.get(name, "{}"), f"{path}: {name}") for name in ("arguments", "notes")
     )
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
-    rest, treatment = _treatment(notes, tuples, genotype, f"{path}: notes")
+    rest, treatment = _treatment(notes, tuples, trained, f"{path}: notes")
     head = None
     if "head" in entries:
         head = parse_json(entries["head"], KeptHead, source=f"{path}: head in the header")
-    return WeightHeader(genotype, tuples, rest, treatment, head)
+    return WeightHeader(trained, tuples, rest, treatment, head)
 
 
 def _treatment(
-    notes: dict[str, Any], arguments: Mapping[str, Any], genotype: Genotype, source: str
+    notes: dict[str, Any], arguments: Mapping[str, Any], trained: TrainedModel, source: str
 ) -> tuple[dict[str, Any], Treatment | None]:
     """``notes`` without what they say of images and classes, and that as one value."""
     rest = {
@@ -169,12 +207,16 @@ def _treatment(
     }
     if "treatment" in notes:
         return rest, validate(notes["treatment"], Treatment, source=f"{source}: treatment")
-    size = arguments.get("img_size", genotype.model.get("img_size"))
+    size = arguments.get("img_size", trained.model.get("img_size") if isinstance(trained, Genotype) else None)
     if "classes" not in notes or size is None:
         return notes, None
     size = [size, size] if isinstance(size, int) else size
     earlier = {"image_size": size, **{name: notes.get(name) for name in ("classes", "mean", "std")}}
     return rest, validate(earlier, Treatment, source=source)
+
+
+def _is_ours(entries: Mapping[str, str]) -> bool:
+    return "genotype" in entries or "timm_model" in entries
 
 
 def _entries(path: Path) -> dict[str, str]:
@@ -196,7 +238,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         names = list(file.keys())
         entries, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     # A damaged name of the digest's own entry must not make a file pass for one without.
-    damaged = "genotype" in entries and not _ENTRIES.issuperset(entries)
+    damaged = _is_ours(entries) and not _ENTRIES.issuperset(entries)
     if damaged or (_DIGEST in entries and entries[_DIGEST] != _digest(entries, tensors)):
         raise InputError(f"{path}: the file is damaged: its checksum does not match")
     return entries, tensors

@@ -33,6 +33,7 @@ from scansearch.files.temporary import remove_abandoned
 from scansearch.records.costs import Costs
 from scansearch.records.genotype import Genotype
 from scansearch.records.preferences import Preferences
+from scansearch.records.timm_model import TimmModel, TrainedModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from scansearch.display.frames import DataFrame
     from scansearch.display.homes import Figure
 
-PARTS = ("checkpoints", "plots", "rank")  # folders inside a run's
+TIMM_MODEL = "model.yaml"  # of a baseline from timm, in place of genotype.yaml
+PARTS = ("checkpoints", "plots", "rank", "tensorboard")  # folders inside a run's
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,20 @@ class Run:
 
     @property
     def genotype(self) -> Genotype:
-        """The chosen directions, from ``genotype.yaml``."""
+        """The chosen directions, from ``genotype.yaml``.
+
+        Raises:
+            InputError: there is none (yet), as of a baseline from timm, or it is damaged.
+        """
+        if (self.folder / TIMM_MODEL).is_file():
+            raise InputError(f"run {str(self.folder)!r} trains {self.trained.title}, which has no genotype")
         return Genotype.load(self.folder / "genotype.yaml")
+
+    @property
+    def trained(self) -> TrainedModel:
+        """What a training trains: the genotype, or of a baseline from timm its name, from ``model.yaml``."""
+        path = self.folder / TIMM_MODEL
+        return TimmModel.load(path) if path.is_file() else self.genotype
 
     @property
     def config(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from scansearch.runs.fingerprint import (
 from scansearch.runs.folder import Run
 from scansearch.runs.recorder import Observer, Recorder, Warned
 from scansearch.runs.report import write_report
+from scansearch.runs.trackers import check_tracker
 from scansearch.text import duration, printable
 
 _SAMPLES = 16
@@ -76,9 +77,10 @@ class RunJob:
         """``network`` is what learns; ``whole``: every step computes all of it.
 
         Raises:
-            InputError: a step does not fit in memory.
+            InputError: a step does not fit in memory, or the tracker's package is missing.
         """
         config: SearchConfig | TrainConfig = task.config
+        check_tracker(config.track)
         self.data, self.accelerator, self.observe = task.data, task.accelerator, observe
         self.writes = self.accelerator.is_main_process
         self._task = task
@@ -181,6 +183,7 @@ class RunJob:
             needs=", ".join([*needs, *self._time()]),
             observe=self.observe,
             origin=origin,
+            track=config.track,
         )
 
     def draw(self, name: str, make: Callable[[], Any]) -> None:

@@ -134,7 +134,7 @@ def _run(run: Run, kind: Kind) -> RunOverview:
         measure=title,
         score=float(result["test"][name]) if finished else None,
         validation=float(result["validation"][name]) if finished else validation,
-        genotype=str(result["genotype"]) if finished else None,
+        genotype=result["genotype"] if finished else None,
         started=None if started is None else str(started),
     )
 
@@ -188,7 +188,7 @@ def next_steps(run: RunOverview) -> list[str]:
             *([f"scansearch derive {folder} --k {_k(run)}"] if derive else []),
         ]
     if run.kind == "training":
-        return training_next(run.folder, run.task)
+        return training_next(run.folder, run.task, exports=run.genotype is not None)
     return search_next(run.folder, Run(Path(run.folder)).genotype, run.task)
 
 
@@ -207,10 +207,14 @@ def search_next(folder: str | Path, genotype: Genotype, task: str = "classify") 
     ]
 
 
-def training_next(folder: str | Path, task: str = "classify") -> list[str]:
-    """What comes after a finished training."""
+def training_next(folder: str | Path, task: str = "classify", *, exports: bool = True) -> list[str]:
+    """What comes after a finished training; a baseline from timm is not one of those that ``export`` writes."""
     quoted = shlex.quote(str(folder))
-    export = [f"scansearch export {quoted} --format standalone --out model.py"] if task == "classify" else []
+    export = (
+        [f"scansearch export {quoted} --format standalone --out model.py"]
+        if task == "classify" and exports
+        else []
+    )
     return [f"scansearch evaluate {quoted}", *export]
 
 
@@ -271,9 +275,8 @@ def outcome(run: Run, seen: RunOverview) -> list[str]:
     lines.append(
         f"{what}: test {seen.measure} {seen.score:.2f} %, validation {seen.measure} {seen.validation:.2f} %"
     )
-    lines.append(
-        f"genotype {seen.genotype}: {human(result['params'])} parameters, {human(result['flops'])} FLOPs an image"
-    )
+    trained = f"genotype {seen.genotype}" if seen.genotype is not None else seen.space
+    lines.append(f"{trained}: {human(result['params'])} parameters, {human(result['flops'])} FLOPs an image")
     if "best_epoch" in result:
         lines.append(f"the weights are of epoch {result['best_epoch']} of {seen.epochs}")
     return lines

@@ -171,6 +171,9 @@ def draw(
     kind = check_picture(subject, kind, image=image is not None, layer=layer, grid=grid is not None)
     if kind == "paths":
         return [_paths(subject, image, layer or 0, grid)]
+    epochs = _epochs(subject) if kind in ("curves", "movement") else []
+    if kind == "curves":  # also of a model without a genotype
+        return [plots.curves_figure(epochs, best_epoch=best_epoch(subject))]
     genotype = subject.genotype()
     if kind == "preferences":
         return [plots.preferences_figure(subject.preferences(), genotype)]
@@ -179,9 +182,6 @@ def draw(
             assert subject.named is not None
             genotype = subject.named.genotype()  # says why there is none
         return [plots.genotype_figure(genotype)]
-    epochs = _epochs(subject)
-    if kind == "curves":
-        return [plots.curves_figure(epochs, best_epoch=best_epoch(subject))]
     candidates = subject.preferences().candidates
     layers = range(len(candidates)) if layer is None else [layer]
     pages = [layers[start : start + LAYERS_PER_PAGE] for start in range(0, len(layers), LAYERS_PER_PAGE)]

@@ -7,7 +7,8 @@ progress from them).
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from scansearch import engine
 from scansearch.errors import RunStopped
 from scansearch.runs.folder import Run
 from scansearch.runs.signals import Interrupted, stop_signals
+from scansearch.runs.trackers import RunTracker
 from scansearch.runs.verification import Verified
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ def ignore(notice: Notice) -> None:
 class Recorder:
     """Writes what a task does into its run folder.
 
-    ``command`` is the subcommand that resumes it; the last fields are for :class:`Started`.
+    ``command`` is the subcommand that resumes it; ``track`` names a tracker that shows the figures too; the last
+    fields are for :class:`Started`.
     """
 
     run: Run
@@ -85,6 +88,7 @@ class Recorder:
     observe: Observer
     needs: str = ""
     origin: tuple[str, ...] = ()
+    track: str | None = None
 
     def drive(self, on_epoch: Callable[[engine.EpochDone], None] = lambda event: None) -> None:
         """Drive the task to its end, from the folder's newest checkpoint where there is one.
@@ -123,7 +127,7 @@ class Recorder:
                 self.origin,
             )
         )
-        with stop_signals() as received:
+        with stop_signals() as received, self._tracker(step) as tracker:
             events = engine.drive(
                 task,
                 seed=self.seed,
@@ -138,7 +142,7 @@ class Recorder:
                     if isinstance(event, engine.EpochDone):
                         on_epoch(event)
                     if self.accelerator.is_main_process:
-                        self._write(event)
+                        self._write(event, tracker)
                     # Not at checkpoints: each process has its own clock, and may take one where others do not.
                     if isinstance(event, engine.StepDone | engine.EpochDone):
                         self.log_broken(step)
@@ -168,10 +172,24 @@ class Recorder:
             self.run.log({"kind": "broken", "step": step, "image": name, "reason": reason})
             self.observe(Warned(f"skipped image {name!r}, which cannot be read: {reason}"))
 
-    def _write(self, event: engine.Event) -> None:
-        if isinstance(event, engine.StepDone):
-            self.run.log({"kind": "step", "step": event.step, "epoch": event.epoch + 1, **event.metrics})
-        elif isinstance(event, engine.EpochDone):
-            self.run.log({"kind": "epoch", "step": event.step, "epoch": event.epoch + 1, **event.metrics})
+    @contextmanager
+    def _tracker(self, step: int) -> Iterator[RunTracker | None]:
+        """The tracker, where one is wanted, on the main process."""
+        if self.track is None or not self.accelerator.is_main_process:
+            yield None
+            return
+        tracker = RunTracker(self.track, self.run, step)
+        try:
+            yield tracker
+        finally:
+            tracker.close()
+
+    def _write(self, event: engine.Event, tracker: RunTracker | None) -> None:
+        if isinstance(event, engine.StepDone | engine.EpochDone):
+            kind = "step" if isinstance(event, engine.StepDone) else "epoch"
+            record = {"kind": kind, "step": event.step, "epoch": event.epoch + 1, **event.metrics}
+            self.run.log(record)
+            if tracker is not None:
+                tracker.log(record)
         elif isinstance(event, engine.CheckpointReady):
             self.run.save_checkpoint(event.step, event.tensors, event.state)

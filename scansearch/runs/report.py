@@ -73,7 +73,8 @@ def report_html(run: Run) -> str:
         raise InputError(
             seen.problem or f"run {str(run.folder)!r} has not finished: there is nothing to report"
         )
-    genotype = run.genotype
+    trained = run.trained
+    genotype = trained if isinstance(trained, Genotype) else None
     preferences = run.preferences if (run.folder / "preferences.json").is_file() else None
     costs = run.costs if (run.folder / "costs.json").is_file() else None
     settings = {name: _shown(name, value) for name, value in asked(run).items()}
@@ -86,9 +87,9 @@ def report_html(run: Run) -> str:
         else "",
         _section("What was asked", table(("setting", "value"), settings.items(), left=2)),
         _section("What was found", *_found(run, seen, genotype, preferences)),
-        _section("Layers", _layers(genotype, preferences, costs)),
+        _section("Layers", _layers(genotype, preferences, costs)) if genotype is not None else "",
         *_pictures(run),
-        _section("Costs", *_costs(costs, genotype)) if costs is not None else "",
+        _section("Costs", *_costs(costs, genotype)) if costs is not None and genotype is not None else "",
         _section("Classes", *_classes(run.result["test"], seen.measure)) if seen.kind == "training" else "",
         _section("How to repeat it", *_again(run, seen)),
         _section("Environment", _environment(run)),
@@ -122,14 +123,18 @@ def _cards(result: dict[str, Any], seen: RunOverview) -> str:
         (f"{seen.validation:.2f} %", f"validation {seen.measure}"),
         (human(result["params"]), "parameters"),
         (human(result["flops"]), "FLOPs an image"),
-        (result["genotype"], "genotype"),
+        (result["genotype"] or seen.space, "genotype" if result["genotype"] else "model"),
     ]
     cards = (f'<div class="card"><b>{escape(figure)}</b>{escape(name)}</div>' for figure, name in figures)
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _found(run: Run, seen: RunOverview, genotype: Genotype, preferences: Preferences | None) -> Iterable[str]:
+def _found(
+    run: Run, seen: RunOverview, genotype: Genotype | None, preferences: Preferences | None
+) -> Iterable[str]:
     yield from map(line, outcome(run, seen))
+    if genotype is None:
+        return
     if genotype.provenance.note:
         yield line(genotype.provenance.note)
     if genotype.certificate is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scansearch.records.genotype import Genotype
+from scansearch.records.timm_model import TrainedModel
 from scansearch.runs.folder import Run
 from scansearch.runs.overview import training_next
 from scansearch.tasks import find_task
@@ -23,6 +24,7 @@ class TrainResult:
     """What a training gives.
 
     Attributes:
+        genotype: what was trained; of a baseline from timm a :class:`~scansearch.records.timm_model.TimmModel`.
         validation, test: the best weights' scores, as the task has them; test is touched here only.
         best_epoch: counted from 1.
         figures: parameters, FLOPs an image, seconds of training.
@@ -31,7 +33,7 @@ class TrainResult:
 
     run: Run
     config: TrainConfig
-    genotype: Genotype
+    genotype: TrainedModel
     best_epoch: int
     validation: Any
     test: Any
@@ -63,7 +65,7 @@ def training_lines(result: TrainResult) -> list[str]:
         f"test {test.describe()}",
         f"validation {title} {validation.score:.2f} % of {validation.images} images, best after epoch "
         f"{result.best_epoch} of {result.config.epochs}",
-        f"genotype {result.genotype.hash}: {human(result.figures['params'])} parameters, "
+        f"{trained_name(result)}: {human(result.figures['params'])} parameters, "
         f"{human(result.figures['flops'])} FLOPs an image",
     ]
     if result.baseline is not None:
@@ -73,6 +75,12 @@ def training_lines(result: TrainResult) -> list[str]:
     if skipped:
         lines.append(f"{skipped} images could not be read and do not count")
     return lines
+
+
+def trained_name(result: TrainResult) -> str:
+    """``genotype HASH``, or of a baseline from timm its name."""
+    model = result.genotype
+    return f"genotype {model.hash}" if isinstance(model, Genotype) else model.title
 
 
 def training_markdown(result: TrainResult) -> str:
@@ -85,10 +93,7 @@ def training_markdown(result: TrainResult) -> str:
         *(f"* {line}" for line in training_lines(result)),
         *(f"* weights: {line}" for line in result.initial),
         "",
-        "| layer | directions |",
-        "| ---: | --- |",
-        *(f"| {layer} | {' '.join(names)} |" for layer, names in enumerate(result.genotype.layers)),
-        "",
+        *_layer_table(result),
         f"| class | test {find_task(config.task).class_title} (%) |",
         "| --- | ---: |",
     ]
@@ -106,7 +111,19 @@ def training_markdown(result: TrainResult) -> str:
         *(["![predictions](plots/predictions.png)", ""] if config.task == "segment" else []),
         "Next:",
         "",
-        *(f"    {command}" for command in training_next(result.run.folder, config.task)),
+        *(
+            f"    {command}"
+            for command in training_next(
+                result.run.folder, config.task, exports=isinstance(result.genotype, Genotype)
+            )
+        ),
         "",
     ]
     return "\n".join(lines)
+
+
+def _layer_table(result: TrainResult) -> list[str]:
+    if not isinstance(result.genotype, Genotype):
+        return []
+    rows = (f"| {layer} | {' '.join(names)} |" for layer, names in enumerate(result.genotype.layers))
+    return ["| layer | directions |", "| ---: | --- |", *rows, ""]

@@ -6,6 +6,7 @@ metrics.jsonl      one line per step         plots/             curves, confusio
 checkpoints/       the last two              summary.md         the result in words
 report.html        the result as a page
 weights.json       what the weights gave that it started from, where it did
+model.yaml         of a baseline from timm, in place of genotype.yaml
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from scansearch.files.atomic import write_text
 from scansearch.files.strict import load_json, load_yaml
 from scansearch.records.genotype import Genotype
 from scansearch.records.heads import KeptHead
-from scansearch.records.lookup import expect_training, find_genotype
+from scansearch.records.lookup import expect_training, find_model
+from scansearch.records.timm_model import TimmModel, TrainedModel
 from scansearch.records.weights import load_weights, save_weights
-from scansearch.runs.folder import Run, default_folder
+from scansearch.runs.folder import TIMM_MODEL, Run, default_folder
 from scansearch.runs.job import RunJob, shown_images
 from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
@@ -62,7 +64,8 @@ def train(
     """Train a model from scratch, or from given weights, in a new run folder.
 
     Args:
-        model: a genotype, the file of one, a run folder that holds one, or a registered model's name.
+        model: a genotype, the file of one, a run folder that holds one, a registered model's name, or for a baseline
+            ``timm:NAME``.
         data: a data specification, or images that the program holds (:func:`scansearch.data_from_arrays`); None for
             the data that the genotype was searched on.
         out: the run folder; by default a new one below ``runs/``.
@@ -86,7 +89,7 @@ def train(
 
 def run_training(
     config: TrainConfig,
-    genotype: Genotype | None = None,
+    genotype: TrainedModel | None = None,
     *,
     out: str | Path | None = None,
     observe: Observer = ignore,
@@ -96,7 +99,7 @@ def run_training(
 
     ``genotype`` takes precedence over ``config.model``, and ``images`` over ``config.data``.
     """
-    return TrainJob.start(config, genotype or find_genotype(config.model), out, observe, images).finish()
+    return TrainJob.start(config, genotype or find_model(config.model), out, observe, images).finish()
 
 
 def resume_training(
@@ -128,7 +131,7 @@ class TrainJob(RunJob):
     def start(
         cls,
         config: TrainConfig,
-        genotype: Genotype,
+        genotype: TrainedModel,
         out: str | Path | None,
         observe: Observer,
         images: ImageData | None = None,
@@ -139,7 +142,8 @@ class TrainJob(RunJob):
         if config.weights is not None:
             config = config.model_copy(update={"weights": str(weight_file(config.weights).absolute())})
         job = cls(assemble_training(config, genotype, images), observe)
-        name = genotype.space or Path(config.model).stem.replace(" ", "-")
+        space = genotype.space if isinstance(genotype, Genotype) else genotype.name
+        name = space or Path(config.model).stem.replace(" ", "-")
         folder = Path(out) if out is not None else default_folder(name, "train", config.seed, job.config.data)
         job.create(folder)
         return job
@@ -150,7 +154,7 @@ class TrainJob(RunJob):
         config = load_yaml(run.folder / "config.yaml", TrainConfig)
         # A checkpoint holds all weights, so those of the start are needed without one only.
         read_weights = not run.checkpoints()
-        job = cls(assemble_training(config, run.genotype, images, read_weights=read_weights), observe)
+        job = cls(assemble_training(config, run.trained, images, read_weights=read_weights), observe)
         if config.weights is not None and not read_weights:
             job.initial = load_json(run.folder / INITIAL, StartReport)
             warning = job.initial.warning()
@@ -161,7 +165,8 @@ class TrainJob(RunJob):
 
     def records(self) -> dict[str, str]:
         initial = {} if self.initial is None else {INITIAL: self.initial.to_json()}
-        return {"genotype.yaml": self.genotype.to_yaml()} | initial
+        file = TIMM_MODEL if isinstance(self.genotype, TimmModel) else "genotype.yaml"
+        return {file: self.genotype.to_yaml()} | initial
 
     @property
     def best_file(self) -> Path:
@@ -197,7 +202,7 @@ class TrainJob(RunJob):
             test=scores["test"],
             figures={
                 "params": self.forecast.parameters,
-                "flops": network_flops(task.model, *self.data.image_size),
+                "flops": network_flops(task.model, *self.data.image_size, in_chans=self.data.channels),
                 "seconds": seconds,
             },
             baseline=self.baseline(),
@@ -246,7 +251,7 @@ class TrainJob(RunJob):
             batch_size=max(1, 2 * self.config.batch_size // self.accelerator.num_processes),
             workers=self.config.workers,
             model=str(self.best_file),
-            genotype=self.genotype.hash,
+            genotype=self.genotype.hash if isinstance(self.genotype, Genotype) else None,
         )
         return record
 
@@ -258,7 +263,7 @@ class TrainJob(RunJob):
         record = {
             "schema": 1,
             "kind": "train",
-            "genotype": self.genotype.hash,
+            "genotype": self.genotype.hash if isinstance(self.genotype, Genotype) else None,
             "best_epoch": result.best_epoch,
             "convention": FULL,
             **result.figures,

@@ -75,16 +75,16 @@ def verify(
     Raises:
         InputError: ``finished`` is damaged. RunStopped: a loss is not finite.
     """
-    wanted: list[tuple[int | None, Genotype]] = list(enumerate(ranked, 1))
+    entries: list[tuple[int | None, Genotype]] = list(enumerate(ranked, 1))
     if control is not None:
-        wanted.append((None, control))
+        entries.append((None, control))
     verified = []
-    for number, (rank, genotype) in enumerate(wanted, 1):
+    for number, (rank, genotype) in enumerate(entries, 1):
         key: dict[str, Any] = {"layers": genotype.layers, "steps": recipe.steps, "seed": seed}
         if (row := finished.find(key)) is None:
             score = brief_score(genotype, data, recipe, seed=seed, accelerator=accelerator)
             row = finished.add(key, score, write=accelerator.is_main_process)
-        one = Verified(genotype, rank, row["loss"], row["accuracy"], number, len(wanted))
+        one = Verified(genotype, rank, row["loss"], row["accuracy"], number, len(entries))
         verified.append(one)
         observe(one)
     return verified

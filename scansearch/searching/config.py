@@ -11,6 +11,7 @@ from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import StrictModel, validate
 from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.records.trackers import TrackerName
 from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
 from scansearch.text import choices
 
@@ -90,6 +91,7 @@ class SearchConfig(StrictModel):
     1 (grey), 3, or 4 (with opacity); None is 3, or what the data set has. Pictures that cannot be read are skipped, up
     to ``max_broken``. ``verify`` is how many of the best-ranked genotypes are trained briefly after the search, and one
     drawn at random beside them; 0 trains none. ``verify_steps`` is how long; None is two thirds of the search's steps.
+    ``track`` names a tracker that shows the figures of metrics.jsonl too.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -121,6 +123,7 @@ class SearchConfig(StrictModel):
     workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     augment: AugmentChoice | None = None
     max_broken: int = Field(default=100, ge=0)
+    track: TrackerName | None = None
     checkpoint_minutes: float = Field(default=5.0, gt=0)
 
     @model_validator(mode="before")

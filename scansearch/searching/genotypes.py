@@ -12,6 +12,7 @@ import numpy as np
 from scansearch.directions import Layers
 from scansearch.errors import InputError
 from scansearch.records.costs import Costs
+from scansearch.text import choices
 
 
 class Genotypes:
@@ -48,9 +49,7 @@ class Genotypes:
                 raise InputError("the costs are those of other candidates")
             for name in (measure, *budgets):
                 if name not in costs.measures:
-                    raise InputError(
-                        f"measure {name!r} is not in the costs (allowed: {', '.join(costs.measures)})"
-                    )
+                    raise InputError(f"measure {name!r} is not in the costs {choices(name, costs.measures)}")
         self.costs, self.measure, self.budgets = costs, measure, dict(budgets)
 
     def cost(self, layers: Layers) -> float:

@@ -18,6 +18,7 @@ from scansearch.models.segmentation import SegmentationDecoder, decode
 from scansearch.records.heads import SegmentationHead, TaskName
 from scansearch.records.space import SearchSpace
 from scansearch.tasks import find_task
+from scansearch.text import choices
 
 
 class Supernet(nn.Module):
@@ -97,7 +98,7 @@ class Supernet(nn.Module):
             unknown = [name for name in chosen if name not in names]
             if unknown:
                 raise InputError(
-                    f"layer {index}: {unknown[0]!r} is no candidate (allowed: {', '.join(names)})"
+                    f"layer {index}: {unknown[0]!r} is no candidate {choices(unknown[0], names)}"
                 )
             active = tuple(i for i, name in enumerate(names) if name in chosen)
             gates.append(LayerGates(torch.softmax(alpha.detach()[list(active)], 0), active))

@@ -7,6 +7,7 @@ from typing import cast
 
 from scansearch.errors import InputError
 from scansearch.tasks.protocol import VisionTask
+from scansearch.text import choices
 
 TASKS = {  # name -> module that holds its TASK
     "classify": "scansearch.tasks.classification",
@@ -21,5 +22,5 @@ def find_task(name: str) -> VisionTask:
         InputError: there is none.
     """
     if name not in TASKS:
-        raise InputError(f"unknown task {name!r} (allowed: {', '.join(TASKS)})")
+        raise InputError(f"unknown task {name!r} {choices(name, TASKS)}")
     return cast(VisionTask, import_module(TASKS[name]).TASK)

@@ -35,7 +35,7 @@ class Evaluation(StrictModel):
         loss: mean cross-entropy in nats.
         top1, top5: percent of images whose label is the first, or among the first five, of the logits; with fewer
             than five classes, among as many as there are.
-        confusion: [label][prediction] -> number of images.
+        confusion: ``[label][prediction]`` -> number of images.
         images_per_second: of the model's forward passes alone, over the whole split; None where not measured.
         genotype: its hash, where the model has one.
         notes: how the data were read, where they were read for this score; one line each.

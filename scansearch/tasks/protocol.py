@@ -31,7 +31,7 @@ class ScoreRecord(Protocol):
     Attributes:
         images, skipped: images that were scored, and images that could not be read.
         loss: mean, in nats.
-        confusion: [label][prediction] -> number of what ``counted`` names.
+        confusion: ``[label][prediction]`` -> number of what ``counted`` names.
         class_title: the name of each class's figure.
     """
 

@@ -12,6 +12,7 @@ from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
 from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.records.trackers import TrackerName
 
 
 class OptimizerOptions(StrictModel):
@@ -82,7 +83,8 @@ class TrainConfig(StrictModel):
     Attributes:
         task: ``classify`` pictures, or ``segment`` them: one class for every pixel.
         head: of ``segment`` alone, see :class:`scansearch.records.heads.SegmentationHead`.
-        model: a genotype file, a run folder that holds one, or a registered model such as ``localvim_tiny``.
+        model: a genotype file, a run folder that holds one, a registered model such as ``localvim_tiny``, or a
+            baseline from timm such as ``timm:deit_tiny_patch16_224``.
         data: a data specification; None for the data that the genotype was searched on.
         image_size: side, or (height, width), in pixels; None for that of the search, or the model's own.
         channels: of a picture: 1 (grey), 3, or 4 (with opacity); None for that of a search on the same data,
@@ -99,6 +101,7 @@ class TrainConfig(StrictModel):
         label_smoothing: of ``classify`` 0.1 where it is not given, of ``segment`` 0.
         accumulate: micro-batches per step.
         max_broken: images that cannot be read are skipped, up to this many.
+        track: a tracker that shows the figures of metrics.jsonl too, see :mod:`scansearch.runs.trackers`.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -129,6 +132,7 @@ class TrainConfig(StrictModel):
     mixed_precision: Literal["no", "bf16"] = "no"
     workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     max_broken: int = Field(default=100, ge=0)
+    track: TrackerName | None = None
     checkpoint_minutes: float = Field(default=5.0, gt=0)
 
     @model_validator(mode="before")

@@ -20,7 +20,7 @@ from scansearch.models.published import PUBLISHED
 from scansearch.models.transfer import Transfer, transfer
 from scansearch.records.genotype import Genotype
 from scansearch.records.lookup import expect_kind, look_up, published_genotype
-from scansearch.records.weights import WeightHeader, described_model, has_genotype, read_header, read_tensors
+from scansearch.records.weights import WeightHeader, described_model, has_model, read_header, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +156,7 @@ def read_initial(name: str | Path) -> InitialWeights:
     """
     path = weight_file(name)
     digest = file_digest(path)
-    if path.suffix != ".safetensors" or not has_genotype(path):
+    if path.suffix != ".safetensors" or not has_model(path):
         model = described_model(path) if path.suffix == ".safetensors" else None
         genotype = published_genotype(model) if model in PUBLISHED else None
         return InitialWeights(path, digest, read_checkpoint(path), genotype)

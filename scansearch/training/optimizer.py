@@ -60,6 +60,10 @@ def parameter_groups(
     decays = decayed(model, options.decay)
     depths: dict[str, int] = dict.fromkeys(decays, 0)
     if options.layer_decay is not None:
+        if not hasattr(model, "group_matcher"):
+            raise InputError(
+                f"optimizer.layer_decay: {type(model).__name__} of timm does not tell its layers"
+            )
         depths = group_parameters(model, cast(Any, model).group_matcher(coarse=False), reverse=True)
     top = max(depths.values())
     groups: dict[tuple[int, bool], dict[str, Any]] = {}

@@ -18,6 +18,7 @@ from scansearch.data.balance import class_weights, known_counts
 from scansearch.engine.micro_batches import MicroBatch, add_gradients, check_batch_size
 from scansearch.errors import InputError
 from scansearch.models.transfer import load_transfer
+from scansearch.records.timm_model import TimmModel
 from scansearch.seeding import Stream, seed_everything
 from scansearch.tasks import find_task
 from scansearch.tasks.protocol import in_float32
@@ -31,16 +32,19 @@ if TYPE_CHECKING:
 
     from scansearch.models.backbone import ScanBackbone
     from scansearch.models.segmentation import SegmentationModel
-    from scansearch.records.genotype import Genotype
+    from scansearch.records.timm_model import TrainedModel
 
 
-def model_arguments(config: TrainConfig, genotype: Genotype, data: ImageData) -> dict[str, Any]:
-    """What a training adds to the genotype's own arguments of the backbone's class."""
+def model_arguments(config: TrainConfig, genotype: TrainedModel, data: ImageData) -> dict[str, Any]:
+    """What a training adds to the genotype's own arguments of the backbone's class, or to timm's of a baseline."""
     arguments: dict[str, Any] = dict(config.model_options)
     if config.drop_path is not None:
         arguments["drop_path_rate"] = config.drop_path
     task = find_task(config.task)
-    size = task.arguments(genotype.family, genotype.model | arguments, len(data.classes))
+    if isinstance(genotype, TimmModel):
+        size: dict[str, Any] = {"num_classes": len(data.classes)}
+    else:
+        size = task.arguments(genotype.family, genotype.model | arguments, len(data.classes))
     size |= {"in_chans": data.channels, "img_size": data.image_size}
     clash = sorted(set(size) & set(arguments))
     if clash:
@@ -48,11 +52,24 @@ def model_arguments(config: TrainConfig, genotype: Genotype, data: ImageData) ->
     return arguments | size
 
 
+def checkpoint_gradients(model: nn.Module) -> None:
+    """Have the forward pass of each block computed again in the backward pass, instead of kept.
+
+    Raises:
+        InputError: a model of timm that cannot.
+    """
+    try:
+        cast(Any, model).set_grad_checkpointing(True)
+    except (AttributeError, AssertionError):
+        raise InputError(f"grad_checkpointing: {type(model).__name__} of timm has none") from None
+
+
 class TrainTask:
     """Trains one model; see :class:`scansearch.engine.Task` for the protocol.
 
     Attributes:
         kind: what is learned, see :class:`scansearch.tasks.protocol.VisionTask`.
+        genotype: what is trained: a genotype, or a baseline from timm.
         backbone: with the genotype's directions; a classifier is nothing else.
         model: what learns.
         start: the weights that it starts from; None for fresh ones, and where a checkpoint replaces them.
@@ -64,7 +81,7 @@ class TrainTask:
     def __init__(
         self,
         config: TrainConfig,
-        genotype: Genotype,
+        genotype: TrainedModel,
         data: ImageData,
         accelerator: Accelerator,
         weights: InitialWeights | None = None,
@@ -92,13 +109,14 @@ class TrainTask:
         if config.head is not None and config.head.norm == "batch" and config.batch_size < 2 * shares:
             raise InputError("head.norm batch needs two images or more at once on every process: use group")
         self.start = None
-        if weights is not None:
+        if weights is not None and not isinstance(genotype, TimmModel):
             self.start = fit_weights(weights, self.backbone, genotype, self.arguments, data.classes)
             load_transfer(self.backbone, self.start.given)
         self.model.to(accelerator.device)
         self.layout = torch.channels_last if config.channels_last else torch.preserve_format
         self.model.to(memory_format=self.layout)
-        self.model.set_grad_checkpointing(config.grad_checkpointing)
+        if config.grad_checkpointing:
+            checkpoint_gradients(self.model)
         self.optimizer = make_optimizer(self.model, config.optimizer)
         self.scheduler = self._make_scheduler()
         self.ema = None

@@ -29,6 +29,13 @@ COMMANDS = {
     "format": ("export localvim_tiny --format onx --out x.onnx", "unknown format 'onx' (did you mean 'onnx'?"),
     "picture": ("plot runs/first --kind pathss", "unknown kind 'pathss' (did you mean 'paths'?"),
     "measure": ("derive runs/first --k 1 --pareto 2 --measure flop", "is not in the costs (did you mean 'flops'?"),
+    "split": ("evaluate runs/first --split tset", "unknown split 'tset' (did you mean 'test'?"),
+    "precision": ("evaluate runs/first --mixed-precision fb16", "'fb16' is unknown (did you mean 'bf16'?"),
+    "task": ("published --task segmnt", "unknown task 'segmnt' (did you mean 'segment'?"),
+    "candidate": ("derive runs/first --k 1 --require vv", "unknown scan direction 'vv'"),
+    "scan set": ("train uniform:vmamba5 --space vim8", "did you mean 'vmamba4'? a list such as h,v_flip"),
+    "timm": ("train timm:test_vti --data digits", "(did you mean 'timm:test_vit'?)"),
+    "timm to measure": ("bench models --device cpu --model test_vti", "is unknown to timm (did you mean 'test_vit'?)"),
     "command": ("trian runs/first", "No such command 'trian'. Did you mean 'train'"),
 }  # fmt: skip
 

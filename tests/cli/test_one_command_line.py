@@ -11,7 +11,7 @@ import pytest
 from support.commands import call
 from typer.main import get_command
 
-from scansearch.cli import app
+from scansearch.cli import app, main
 from scansearch.cli.examples import EXAMPLES
 from scansearch.searching.config import search_config
 from scansearch.text import read_number
@@ -19,9 +19,8 @@ from scansearch.training.config import train_config
 
 # Options whose words are each command's own: what is written, what is drawn from a seed, whose default holds.
 OWN_WORDS = {
-    "--batch-size", "--channels", "--data", "--device", "--epochs", "--image-size", "--k", "--latency", "--measure",
-    "--model", "--out", "--repeats", "--seed", "--set", "--size", "--space", "--steps", "--task", "--trainings",
-    "--variant", "--weights",
+    "--batch-size", "--channels", "--data", "--device", "--epochs", "--image-size", "--k", "--model", "--out",
+    "--repeats", "--set", "--size", "--space", "--steps", "--task", "--trainings", "--weights",
 }  # fmt: skip
 
 
@@ -98,7 +97,7 @@ def test_defaults_that_help_tells_are_those_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "command"), commands(), ids=lambda value: value if isinstance(value, str) else ""
+    ("name", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_every_command_ends_its_help_with_an_example_that_is_understood(name: str, command: Any) -> None:
     text = EXAMPLES[name]
@@ -110,6 +109,34 @@ def test_every_command_ends_its_help_with_an_example_that_is_understood(name: st
 
 def test_there_is_no_example_of_a_command_that_there_is_not() -> None:
     assert set(EXAMPLES) == {name for name, _ in commands()}
+
+
+@pytest.mark.parametrize("command", [["run"], ["bench", "kernels"], []], ids=" ".join)
+def test_an_option_that_takes_no_value_shows_none(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = call(capsys, *command, "--help")
+    assert code == 0
+    assert "--help" in out
+    assert "<bool>" not in out
+    assert ("<int" in out) == bool(command)
+
+
+def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise ZeroDivisionError("a fault\nof ours")
+
+    monkeypatch.setattr("scansearch.runs.overview.runs_below", broken)
+    code, _, err = call(capsys, "list")
+    assert (code, err) == (
+        1,
+        "error: unexpected ZeroDivisionError: a fault of ours (the same command with --debug shows where)\n",
+    )
+    for arguments in (["--debug", "list"], ["list", "--debug"]):
+        with pytest.raises(ZeroDivisionError):
+            main(arguments)
 
 
 @pytest.mark.parametrize("width", ["50", "80"])

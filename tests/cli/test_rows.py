@@ -251,7 +251,7 @@ def test_splits_go_by_the_names_that_folders_have(runs, capsys) -> None:
     assert {score["split"] for (score,) in scores} == {"validation"}
     assert len({score["loss"] for (score,) in scores}) == 1
     code, _, err = call(capsys, "evaluate", str(runs / "training"), "--split", "train")
-    assert (code, "unknown split 'train' (allowed: validation or val, test)" in err) == (2, True)
+    assert (code, "unknown split 'train' (allowed: validation, val, test)" in err) == (2, True)
 
 
 def test_epochs_count_from_one_and_layers_from_zero(runs, tmp_path) -> None:

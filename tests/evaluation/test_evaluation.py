@@ -154,6 +154,7 @@ def test_evaluate_shows_a_table_and_writes_json_and_picture(weight_file, tmp_pat
     assert not stop.value.code
     record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert f"top-1 {record['top1']:.2f} %" in out
+    assert f"written to {tmp_path / 'out'}: evaluation.json, confusion.png" in out
     assert "360 test images of digits at 8x8" in out
     assert (tmp_path / "out" / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
@@ -163,7 +164,7 @@ BAD = {
     "unknown ending": (["FOLDER/x.bin"], "unknown ending"),
     "empty folder": (["FOLDER/empty"], "holds no genotype.yaml, best.safetensors"),
     "size": (["FILE", "--image-size", "8by8"], "expected a side"),
-    "split": (["FILE", "--split", "train"], "allowed: validation or val, test"),
+    "split": (["FILE", "--split", "train"], "allowed: validation, val, test)"),
     "crop": (["FILE", "--crop", "2"], "crop must lie in"),
     "crop of digits": (["FILE", "--crop", "0.9"], "augmentation of its own"),
     "batch": (["FILE", "--batch-size", "0"], "batch size"),

@@ -13,9 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     "CONTRIBUTING.md",
+    "docs/api.md",
     "docs/architecture.md",
+    "docs/concepts.md",
     "docs/dense.md",
+    "docs/glossary.md",
     "docs/images.md",
+    "docs/measured.md",
+    "docs/own.md",
+    "docs/paper.md",
+    "docs/start.md",
     "docs/strategies.md",
     "docs/timm.md",
     "experiments/README.md",

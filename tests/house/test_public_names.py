@@ -24,8 +24,9 @@ PUBLIC = {
     "scansearch.errors": {"InputError", "MissingExtra", "RunStopped"},
     "scansearch.models": {"CONFIGURATION", "create", "LayerGates", "LocalVMamba", "LocalVim", "build_model"},
     "scansearch.plots": {
-        "comparison_figure", "confusion_figure", "costs_figure", "curves_figure", "directions_figure",
-        "genotype_figure", "preferences_figure", "published_figure", "scan_paths_figure", "trajectories_figure",
+        "agreement_figure", "comparison_figure", "confusion_figure", "costs_figure", "curves_figure",
+        "directions_figure", "genotype_figure", "preferences_figure", "published_figure", "receptive_fields_figure",
+        "scan_paths_figure", "trajectories_figure",
     },
     "scansearch.testing": {"GRIDS", "check_direction"},
     "scansearch_kernels": {"available_backends", "branch_means", "branch_sum", "causal_conv", "selective_scan"},

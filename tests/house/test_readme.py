@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 from support.commands import call
+from support.shown_commands import shown_commands, understand
 from support.tiny import TINY_SPACE
-from typer.main import get_command
 
 import scansearch
-from scansearch.cli import app, main
+from scansearch.cli import main
 from scansearch.files.strict import dump_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+SHOWN = shown_commands(TEXT)
 
 # Options that make a command short; a later option goes before an earlier one.
 SHORT = ["--epochs", "1", "--batch-size", "256", "--set", "image_size=8", "--device", "cpu", "--quiet"]
@@ -32,6 +33,10 @@ RUN = {
     "scansearch train random:1 --space vim8 --k 4 --data digits": [
         *SHORT,
         *("--out", "trained-random"),
+    ],
+    "scansearch train timm:deit_tiny_patch16_224 --data digits": [
+        *SHORT,
+        *("--set", "image_size=16", "--out", "trained-deit"),
     ],
     "scansearch evaluate runs/TRAINED": ["--device", "cpu"],
     "scansearch derive runs/A runs/B --k 3": [],
@@ -48,6 +53,7 @@ RUN = {
     "scansearch costs vim8 --variant tiny": [],
     "scansearch costs runs/NAME": [],
     "scansearch plot runs/NAME": [],
+    "scansearch plot runs/A runs/B --kind agreement": [],
     "scansearch published --task segment": [],
 }
 NOT_RUN = {
@@ -75,30 +81,15 @@ NOT_RUN = {
 }
 
 
-def shown_commands() -> list[str]:
-    """Every command in an indented block or between backticks, once, without its comment."""
-    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
-    blocks = re.findall(r"^    (\S.*)$", prose, re.MULTILINE)
-    inline = re.findall(r"`((?:scansearch|torchrun|make|pip) [^`]+)`", prose)
-    lines = [part for line in blocks for part in re.split(r"\s+#\s", line)[0].split(" && ")]
-    commands = [line.strip() for line in [*lines, *inline]]
-    return [line for line in dict.fromkeys(commands) if not line.startswith(". ")]
-
-
 def test_every_command_of_the_readme_is_run_or_says_why_not() -> None:
-    assert set(shown_commands()) == set(RUN) | set(NOT_RUN)
+    assert set(SHOWN) == set(RUN) | set(NOT_RUN)
     assert not set(RUN) & set(NOT_RUN)
 
 
-@pytest.mark.parametrize("command", [c for c in shown_commands() if c.startswith("scansearch ")])
+@pytest.mark.parametrize("command", [c for c in SHOWN if c.startswith("scansearch ")])
 def test_a_shown_command_is_understood(command: str) -> None:
     """Command, arguments and options exist; nothing runs."""
-    group, arguments = get_command(app), shlex.split(command)[1:]
-    while hasattr(group, "commands"):
-        group = group.commands[arguments.pop(0)]
-    if not arguments:
-        arguments = ["--help"]
-    group.make_context("shown", arguments, resilient_parsing="--help" in arguments)
+    understand(command)
 
 
 @pytest.fixture(scope="module")
