@@ -92,7 +92,10 @@ BAD = {
     "nothing": (["no_such"], "nor is it a scan direction such as 'w7_flip'"),
     "wrong kind": (["run", "--kind", "curves"], "(allowed: preferences, movement, genotype, paths)"),
     "kind of a direction": (["w2", "--kind", "genotype"], "'w2' is a scan direction, which has no such"),
-    "unknown kind": (["run", "--kind", "x"], "(allowed: preferences, movement, genotype, paths, curves, agreement, comparison, field)"),
+    "unknown kind": (
+        ["run", "--kind", "x"],
+        "(allowed: preferences, movement, genotype, paths, curves, agreement, comparison, field)",
+    ),
     "ending": (["w2", "--out", "a.gif"], "must end in .png or .svg or .pdf"),
     "text as picture": (["w2", "--image", "run/config.yaml"], "allowed: PNG, JPEG, BMP"),
     "broken picture": (["w2", "--image", "broken.png"], "picture 'broken.png' cannot be read"),
