@@ -9,9 +9,13 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from support.tiny import TINY_SPACE
 from support.trainings import tiny_genotype
 
+import scansearch
 from scansearch.errors import InputError, MissingExtra
+from scansearch.files.strict import validate
+from scansearch.records.space import SearchSpace
 from scansearch.records.trackers import TRACKERS
 from scansearch.runs.folder import Run
 from scansearch.runs.trackers import RunTracker, check_tracker
@@ -60,6 +64,18 @@ def test_tensorboard_shows_what_metrics_jsonl_has_also_after_a_resume(tmp_path: 
     for (name, step), value in wanted.items():
         assert found[name][step] == pytest.approx(value, rel=1e-6)
     assert run.config["track"] == "tensorboard"
+
+
+def test_a_search_is_tracked_too(tmp_path: Path) -> None:
+    space = validate(TINY_SPACE, SearchSpace, source="tiny space")
+    options = SHORT | {"epochs": 1, "k": 2}
+    result = scansearch.search(space, out=tmp_path / "run", track="tensorboard", **options)
+    found = shown(result.run.folder / "tensorboard")
+    (epoch,) = result.run.metrics("epoch")
+    assert found["epoch/validation_accuracy"] == {
+        epoch["step"]: pytest.approx(epoch["validation_accuracy"], rel=1e-6)
+    }
+    assert len(found["step/loss"]) == len(result.run.metrics("step"))
 
 
 def test_a_run_without_a_tracker_writes_nothing_for_one(tmp_path: Path) -> None:

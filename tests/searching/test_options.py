@@ -75,6 +75,7 @@ ELSEWHERE = {
     "workers": "test_data.py: the same batches with and without workers",
     "accumulate": "test_updates.py: micro-batches add up to the whole batch",
     "checkpoint_minutes": "below",
+    "track": "test_trackers.py",
     "verify": "test_verification.py",
     "verify_steps": "test_verification.py",
 }
