@@ -25,7 +25,9 @@ Crop = Annotated[float | None, option(help="Share of the short side that the cen
 BatchSize = Annotated[int, option(help="Images at a time")]
 Precision = Annotated[str, option("--mixed-precision", help="no or bf16")]
 Workers = Annotated[int, option(help="Processes that read images")]
-Out = Annotated[Path | None, option(help="Folder for evaluation.json and confusion.png")]
+Out = Annotated[
+    Path | None, option(help="Folder for evaluation.json and confusion.png, or the found objects")
+]
 
 
 def evaluate(
@@ -43,7 +45,7 @@ def evaluate(
 ) -> None:
     """Score a trained model: top-1, top-5, loss, accuracy of each class, confusion matrix, throughput.
 
-    Of a segmentation: mIoU, accuracy of pixels, IoU of each class.
+    Of a segmentation: mIoU, accuracy of pixels, IoU of each class. Of a detection: AP of boxes and masks.
     """
     import json
 
@@ -52,6 +54,7 @@ def evaluate(
     from scansearch.files.atomic import write_figure, write_text
     from scansearch.files.outputs import check_folder, make_folder
     from scansearch.plots.training import confusion_figure
+    from scansearch.records.heads import PREDICTIONS
 
     if mixed_precision not in ("no", "bf16"):
         raise InputError(f"--mixed-precision {mixed_precision!r} is unknown (allowed: no, bf16)")
@@ -70,7 +73,10 @@ def evaluate(
     if out is not None:
         make_folder(out)
         write_text(out / "evaluation.json", evaluation.to_json())
-        write_figure(out / "confusion.png", confusion_figure(evaluation))
+        if hasattr(evaluation, "confusion"):
+            write_figure(out / "confusion.png", confusion_figure(evaluation))
+        else:
+            write_text(out / PREDICTIONS, evaluation.predictions_json())
     if as_json:
         from scansearch.cli.screen import print_json
 
@@ -82,10 +88,13 @@ def evaluate(
 def _show(evaluation: ScoreRecord) -> None:
     from scansearch.cli.screen import print_lines, print_table
 
-    classes = zip(evaluation.per_class.items(), evaluation.confusion, strict=True)
+    counts = evaluation.class_counts
     print_table(
         ("class", evaluation.counted, evaluation.class_title),
-        [(name, str(sum(row)), "" if score is None else f"{score:.2f} %") for (name, score), row in classes],
+        [
+            (name, str(counts[name]), "" if score is None else f"{score:.2f} %")
+            for name, score in evaluation.per_class.items()
+        ],
     )
     lines = [
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from scansearch.costing.flops import full_flops, space_costs
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
-from scansearch.models.segmentation import SegmentationDecoder, SegmentationModel, map_shapes
+from scansearch.models.dense import DenseModel, map_shapes
 from scansearch.records.costs import Costs
-from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.records.heads import TaskHead, TaskName
 from scansearch.records.space import SearchSpace
 from scansearch.tasks import find_task
 
@@ -23,7 +24,7 @@ def task_costs(
     variant: str | None,
     *,
     task: TaskName,
-    head: SegmentationHead | None,
+    head: TaskHead | None,
     image_size: tuple[int, int],
     classes: int,
     in_chans: int,
@@ -65,26 +66,28 @@ def whole_patches(backbone: ScanBackbone, height: int, width: int) -> tuple[int,
 
 
 def network_flops(model: nn.Module, height: int, width: int) -> int:
-    """FLOPs of one image in the convention ``full``, of a classifier or a segmentation model in evaluation."""
-    if isinstance(model, SegmentationModel):
-        return segmentation_flops(model.backbone, model.decoder, height, width)
+    """FLOPs of one image in the convention ``full``, of any task's model in evaluation."""
+    if isinstance(model, DenseModel):
+        return dense_flops(model.backbone, model.decoder, height, width)
     assert isinstance(model, ScanBackbone)
     return full_flops(model, height, width)
 
 
-def segmentation_flops(backbone: ScanBackbone, decoder: SegmentationDecoder, height: int, width: int) -> int:
+def dense_flops(backbone: ScanBackbone, decoder: nn.Module, height: int, width: int) -> int:
     """FLOPs of one image, sides padded to whole patches as the model pads them."""
     height, width = whole_patches(backbone, height, width)
     return full_flops(backbone, height, width) + decoder_flops(backbone, decoder, height, width)
 
 
-def decoder_flops(backbone: ScanBackbone, decoder: SegmentationDecoder, height: int, width: int) -> int:
-    """FLOPs of what follows the backbone's layers, without the auxiliary head; they do not depend on the directions.
+def decoder_flops(backbone: ScanBackbone, decoder: nn.Module, height: int, width: int) -> int:
+    """FLOPs of what follows the backbone's layers, without what training alone uses; they do not depend on the
+    directions.
 
-    Counted by torch's ``FlopCounterMode`` on tensors without content.
+    Counted by torch's ``FlopCounterMode`` on tensors without content. Of a detector, the heads see as many proposals
+    and find as many objects as they may at most.
     """
-    after = copy.deepcopy(decoder).to("meta").eval()
+    after: Any = copy.deepcopy(decoder).to("meta").eval()
     maps = [torch.empty(1, *shape, device="meta") for shape in map_shapes(backbone, height, width)]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        after(maps, (height, width))
+        after.run_full(maps, (height, width))
     return int(counter.get_total_flops())

@@ -10,7 +10,7 @@ from scansearch.data import ImageData, takes_pictures
 from scansearch.data.arrays import fitting
 from scansearch.data.augment import RESIZED, Augment
 from scansearch.data.names import part_called
-from scansearch.data.specifications import MASKED, MOST_WORKERS, absolute
+from scansearch.data.specifications import BOXED, MASKED, MOST_WORKERS, absolute
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
 from scansearch.tasks import find_task
@@ -41,7 +41,8 @@ def evaluate(
     """Score a trained model from its file.
 
     Returns:
-        :class:`Evaluation`, or of a segmentation :class:`scansearch.tasks.mask_scores.SegmentationRecord`.
+        :class:`Evaluation`, of a segmentation :class:`scansearch.tasks.mask_scores.SegmentationRecord`, of a detection
+        :class:`scansearch.tasks.box_scores.DetectionRecord`.
 
     Args:
         subject: a training's run folder, a weight file (``best.safetensors``), a timm hub folder, or an exported
@@ -74,7 +75,7 @@ def evaluate(
     task = find_task(predictor.task)
     if task.name != "classify":
         if crop is not None:
-            raise InputError(f"crop {crop}: pictures with masks are scored whole")
+            raise InputError(f"crop {crop}: pictures of task {task.name} are scored whole")
         if data is not None and not isinstance(data, str):
             raise InputError(f"{subject} holds a model of task {task.name}: it needs a data specification")
     if data is not None and not isinstance(data, str):
@@ -129,7 +130,7 @@ def _held_out(spec: str, predictor: Predictor, options: dict[str, Any], task: Vi
 
 def _augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
     """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
-    pictures = takes_pictures(spec) or spec.partition(":")[0] in MASKED
+    pictures = takes_pictures(spec) or spec.partition(":")[0] in (*MASKED, *BOXED)
     trained = (treatment.augment or RESIZED) if treatment is not None and pictures else None
     if crop is None:
         return trained

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scansearch.models.backbone import ScanBackbone
-    from scansearch.models.segmentation import SegmentationModel
+    from scansearch.models.dense import DenseModel
 
 _DIGEST = "sha256"
 _ENTRIES = frozenset(["format", "genotype", "arguments", "notes", "head", _DIGEST])
@@ -38,7 +38,7 @@ _ENTRIES = frozenset(["format", "genotype", "arguments", "notes", "head", _DIGES
 class Weights:
     """A weight file's content; ``model`` is in evaluation mode, on the CPU."""
 
-    model: ScanBackbone | SegmentationModel
+    model: ScanBackbone | DenseModel
     genotype: Genotype
     arguments: dict[str, Any]
     notes: dict[str, Any]
@@ -111,7 +111,11 @@ def load_weights(path: str | Path) -> Weights:
     return Weights(model.eval(), genotype, arguments, header.notes, header.treatment, header.head)
 
 
-def _with_head(backbone: ScanBackbone, head: KeptHead) -> SegmentationModel:
+def _with_head(backbone: ScanBackbone, head: KeptHead) -> DenseModel:
+    if head.task == "detect":
+        from scansearch.models.detection import DetectionModel, make_detector
+
+        return DetectionModel(backbone, make_detector(backbone, head.classes, **head.options.arguments()))
     from scansearch.models.segmentation import SegmentationModel, make_decoder
 
     return SegmentationModel(backbone, make_decoder(backbone, head.classes, **head.options.arguments()))

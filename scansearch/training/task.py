@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scansearch.models.backbone import ScanBackbone
-    from scansearch.models.segmentation import SegmentationModel
+    from scansearch.models.dense import DenseModel
     from scansearch.records.genotype import Genotype
 
 
@@ -88,8 +88,8 @@ class TrainTask:
         seed_everything(Stream.WEIGHTS, config.seed)
         self.backbone = cast("ScanBackbone", genotype.build(**self.arguments))
         decoder = self.kind.decoder(self.backbone, len(data.classes), config.head)
-        self.model = cast("ScanBackbone | SegmentationModel", self.kind.whole(self.backbone, decoder))
-        if config.head is not None and config.head.norm == "batch" and config.batch_size < 2 * shares:
+        self.model = cast("ScanBackbone | DenseModel", self.kind.whole(self.backbone, decoder))
+        if config.head is not None and config.head.needs_pairs and config.batch_size < 2 * shares:
             raise InputError("head.norm batch needs two images or more at once on every process: use group")
         self.start = None
         if weights is not None:
@@ -201,16 +201,15 @@ class TrainTask:
         Of mixed images, a prediction of the label that weighs most counts as right.
         """
         x, labels = part.images, part.labels
-        targets: Tensor = labels
+        targets: Any = labels
         if self.config.erase.probability:
             x = self.erase(x)
         if self.mix is not None:
             x, targets = self.mix(x, labels)
             labels = targets.argmax(1)
         with self.accelerator.autocast():
-            outputs = self.network(
-                x.contiguous(memory_format=self.layout) if self.config.channels_last else x
-            )
+            x = x.contiguous(memory_format=self.layout) if self.config.channels_last else x
+            outputs = self.kind.forward(self.network, x, targets)
         loss = self.criterion(in_float32(outputs), targets)
         (loss * part.share).backward()
         return torch.stack([loss.detach(), self.kind.accuracy(outputs, labels)])

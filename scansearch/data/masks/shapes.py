@@ -39,6 +39,20 @@ def read(
     Raises:
         InputError: an argument that is not HxW:count, or out of bounds.
     """
+    height, width, counts = read_argument(argument)
+    parts = {
+        name: MaskedPictures(DrawnShapes(part, height, width, channels), range(number))
+        for part, (name, number) in enumerate(counts.items())
+    }
+    return masked_data(f"shapes:{argument}", parts, CLASSES, size, augment, channels=channels)
+
+
+def read_argument(argument: str) -> tuple[int, int, dict[str, int]]:
+    """Height, width and the pictures of each split, train, validation and test in this order, of ``HxW:count``.
+
+    Raises:
+        InputError: another text, or out of bounds.
+    """
     match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5}):([1-9]\d{0,7})", argument)
     height, width, count = map(int, match.groups()) if match else (0, 0, 0)
     if not (_LEAST <= min(height, width) <= max(height, width) <= _MOST_SIDE and 1 <= count <= _MOST_COUNT):
@@ -47,13 +61,7 @@ def read(
             f"pixels and 1 to {_MOST_COUNT} training pictures, for example shapes:64x64:256"
         )
     held_out = max(8, count // 4)
-    parts = {
-        name: MaskedPictures(DrawnShapes(part, height, width, channels), range(number))
-        for part, (name, number) in enumerate(
-            {"train": count, "validation": held_out, "test": held_out}.items()
-        )
-    }
-    return masked_data(f"shapes:{argument}", parts, CLASSES, size, augment, channels=channels)
+    return height, width, {"train": count, "validation": held_out, "test": held_out}
 
 
 @dataclass(frozen=True)
