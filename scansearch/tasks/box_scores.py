@@ -10,6 +10,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -52,12 +53,21 @@ class Precisions(StrictModel):
 
 
 def pasted_masks(cells: Tensor, boxes: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Masks uint8 [n, height, width] at ``size`` of predicted ones [n, 1, 28, 28] in ``boxes`` [n, 4]."""
-    from torchvision.models.detection.roi_heads import paste_masks_in_image
+    """Masks uint8 [n, height, width] at ``size`` of predicted ones [n, 1, 28, 28] in ``boxes`` [n, 4].
 
+    A pixel belongs to an object where its centre does, as in detectron2; torchvision's own way rounds boxes to whole
+    pixels first, which costs small objects up to a pixel on each side.
+    """
     if not len(boxes):
         return torch.zeros(0, *size, dtype=torch.uint8)
-    return (paste_masks_in_image(cells, boxes, tuple(size))[:, 0] >= _MASKED).to(torch.uint8)
+    left, top, right, bottom = boxes.unsqueeze(2).unbind(1)
+    rows, columns = (torch.arange(side) + 0.5 for side in size)
+    across = (columns - left) / (right - left) * 2 - 1  # of a box, from -1 to 1
+    down = (rows - top) / (bottom - top) * 2 - 1
+    shape = (len(boxes), *size)
+    where = torch.stack([across[:, None].expand(shape), down[..., None].expand(shape)], dim=3)
+    pasted = F.grid_sample(cells, where, align_corners=False)
+    return (pasted[:, 0] >= _MASKED).to(torch.uint8)
 
 
 def found_objects(detections: Mapping[str, Tensor], image: ImageObjects) -> Found:
