@@ -142,7 +142,9 @@ def test_polygons_run_lengths_and_crowds_are_read_as_pycocotools_reads_them(tmp_
         annotations = [known.anns[number] for number in known.getAnnIds(imgIds=objects.identity)]
         assert len(objects.truth) == len(annotations)
         plain = [one for one in annotations if not one["iscrowd"]]
-        assert [objects.categories[label] for label in objects.labels] == [one["category_id"] for one in plain]
+        assert [objects.categories[label] for label in objects.labels] == [
+            one["category_id"] for one in plain
+        ]
         for mask, one in zip(objects.masks.numpy(), plain, strict=True):
             assert np.array_equal(mask, known.annToMask(one))
     assert sum(one["iscrowd"] for index in range(4) for one in data.test.read(index)[1].truth) == 1

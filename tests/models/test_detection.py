@@ -86,7 +86,7 @@ def test_losses_of_scored_images_depend_on_nothing_but_the_image() -> None:
 
 def test_the_first_batch_does_not_decide_how_later_ones_are_seen() -> None:
     """torchvision guesses the strides of maps by the first images, of which here only a corner is no padding."""
-    images, objects = drawn(2, (64, 64))
+    images, _ = drawn(2, (64, 64))
     corner = ObjectBatch([nothing((9, 9))])
     fresh, used = model("local_vmamba").eval(), model("local_vmamba").eval()
     with torch.no_grad():

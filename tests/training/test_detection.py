@@ -72,7 +72,9 @@ def test_a_head_is_that_of_its_task() -> None:
     assert train_config(model="m", task="detect").label_smoothing == 0.0
     with pytest.raises(InputError, match=r"unknown key 'head\.norm'"):
         train_config(model="m", task="detect", head={"norm": "batch"})
-    with pytest.raises(InputError, match=r"head\.heads: input should be 'standard' or 'small', found 'large'"):
+    with pytest.raises(
+        InputError, match=r"head\.heads: input should be 'standard' or 'small', found 'large'"
+    ):
         train_config(model="m", task="detect", head={"heads": "large"})
     for options in ({"mix": {"mixup": 0.2}}, {"balance": "weights"}, {"label_smoothing": 0.1}):
         with pytest.raises(InputError, match=next(iter(options))):
