@@ -50,6 +50,7 @@ class HeadSizes(NamedTuple):
         mask_layers: channels of the mask head's convolutions.
         proposals: in training and in evaluation: those kept of each level, and those after suppression.
         sampled: proposals and anchors of an image that the losses count.
+        points: a side of a cell of a proposal that maps are read at.
     """
 
     channels: int
@@ -58,11 +59,12 @@ class HeadSizes(NamedTuple):
     mask_layers: tuple[int, ...]
     proposals: tuple[tuple[int, int], tuple[int, int]]
     sampled: tuple[int, int]
+    points: int
 
 
 SIZES: dict[HeadSize, HeadSizes] = {
-    "standard": HeadSizes(256, 8.0, 1024, (256,) * 4, ((2000, 2000), (1000, 1000)), (512, 256)),
-    "small": HeadSizes(64, 4.0, 128, (64, 64), ((200, 100), (100, 50)), (64, 64)),
+    "standard": HeadSizes(256, 8.0, 1024, (256,) * 4, ((2000, 2000), (1000, 1000)), (512, 256), 2),
+    "small": HeadSizes(64, 4.0, 128, (64, 64), ((200, 100), (100, 50)), (64, 64), 1),
 }
 
 
@@ -105,10 +107,10 @@ class _Anchors(AnchorGenerator):
         return [every] * len(image_list.image_sizes)
 
 
-def _pool(strides: Sequence[int], cells: int) -> MultiScaleRoIAlign:
+def _pool(strides: Sequence[int], cells: int, points: int) -> MultiScaleRoIAlign:
     """torchvision's, with scales that are known and not guessed from the first batch."""
     names = [str(level) for level in range(len(strides))]
-    pool = MultiScaleRoIAlign(names, output_size=cells, sampling_ratio=2)
+    pool = MultiScaleRoIAlign(names, output_size=cells, sampling_ratio=points)
     pool.scales = [1 / stride for stride in strides]
     coarseness = [(stride - 1).bit_length() for stride in (strides[0], strides[-1])]
     pool.map_levels = initLevelMapper(*coarseness, pool.canonical_scale, pool.canonical_level)
@@ -151,10 +153,10 @@ class DetectionDecoder(nn.Module):
             rpn_post_nms_top_n_test=test_all,
             rpn_batch_size_per_image=sampled_anchors,
             box_batch_size_per_image=sampled_boxes,
-            box_roi_pool=_pool(strides, _BOX_CELLS),
+            box_roi_pool=_pool(strides, _BOX_CELLS, sizes.points),
             box_head=TwoMLPHead(sizes.channels * _BOX_CELLS**2, hidden),
             box_predictor=FastRCNNPredictor(hidden, classes + 1),
-            mask_roi_pool=_pool(strides, _MASK_CELLS // 2),
+            mask_roi_pool=_pool(strides, _MASK_CELLS // 2, sizes.points),
             mask_head=MaskRCNNHeads(sizes.channels, sizes.mask_layers, 1),
             mask_predictor=MaskRCNNPredictor(sizes.mask_layers[-1], sizes.mask_layers[-1], classes + 1),
         )

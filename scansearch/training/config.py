@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,15 @@ from pydantic import Field, field_validator, model_validator
 from scansearch.data.augment import AugmentChoice, expand_preset
 from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
-from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
+from scansearch.files.strict import (
+    Counts,
+    Numbers,
+    StrictModel,
+    apply_settings,
+    parse_yaml,
+    read_text,
+    validate,
+)
 from scansearch.records.heads import HEADS, TaskHead, TaskName, head_of_task
 
 
@@ -38,10 +47,13 @@ class ScheduleOptions(StrictModel):
     """timm's schedules, by step: a linear warm-up from ``warmup_lr``, then down to ``min_lr`` over the rest.
 
     ``warmup_epochs`` None is a twentieth of the epochs. With ``warmup_by: epoch`` the rate stays the same within
-    each epoch of the warm-up, at what the first step after that epoch would have.
+    each epoch of the warm-up, at what the first step after that epoch would have. ``multistep`` multiplies the rate by
+    ``factor`` (default 0.1) after each of the epochs ``milestones``, counted from the start of the run.
     """
 
-    name: Literal["cosine", "linear", "tanh"] = "cosine"
+    name: Literal["cosine", "linear", "tanh", "multistep"] = "cosine"
+    milestones: Counts | None = Field(default=None, min_length=1)
+    factor: float | None = Field(default=None, gt=0, lt=1)
     warmup_epochs: int | None = Field(default=None, ge=0)
     warmup_by: Literal["step", "epoch"] = "step"
     warmup_lr: float = Field(default=1e-6, ge=0)
@@ -158,6 +170,19 @@ class TrainConfig(StrictModel):
             raise ValueError(
                 f"schedule.warmup_epochs {self.warmup_epochs} leaves nothing of {self.epochs} epochs"
             )
+        schedule = self.schedule
+        if (schedule.name == "multistep") != (schedule.milestones is not None):
+            raise ValueError("schedule.milestones goes with schedule.name multistep, and only with it")
+        if schedule.factor is not None and schedule.milestones is None:
+            raise ValueError("schedule.factor goes with schedule.name multistep only")
+        if schedule.milestones is not None:
+            rising = all(early < late for early, late in pairwise(schedule.milestones))
+            inside = self.warmup_epochs < schedule.milestones[0] and schedule.milestones[-1] < self.epochs
+            if not (rising and inside):
+                raise ValueError(
+                    f"schedule.milestones {list(schedule.milestones)} must rise, after the warm-up and before "
+                    f"epoch {self.epochs}"
+                )
         if self.schedule.min_lr > self.optimizer.lr or self.schedule.warmup_lr > self.optimizer.lr:
             raise ValueError(
                 f"schedule.min_lr and schedule.warmup_lr must not be above optimizer.lr {self.optimizer.lr}"

@@ -145,7 +145,9 @@ class TrainTask:
             self.optimizer,
             sched="poly" if schedule.name == "linear" else schedule.name,
             num_epochs=self.epochs - self.config.warmup_epochs,
-            decay_rate=1.0,  # the power of the polynomial
+            # The power of the polynomial, or what the milestones multiply by.
+            decay_rate=(schedule.factor or 0.1) if schedule.name == "multistep" else 1.0,
+            decay_milestones=[epoch - self.config.warmup_epochs for epoch in schedule.milestones or ()],
             min_lr=schedule.min_lr,
             warmup_lr=schedule.warmup_lr,
             warmup_epochs=self.config.warmup_epochs,

@@ -10,7 +10,7 @@ from scansearch.data.augment import Augment
 from scansearch.data.decoding import convert
 from scansearch.data.instances.pictures import Scene, ScenePictures, scene_data
 from scansearch.data.instances.run_lengths import encode_mask
-from scansearch.data.masks.shapes import CLASSES, draw, read_argument
+from scansearch.data.masks.shapes import CLASSES, draw, draw_plain, read_argument
 from scansearch.data.splits import ImageData
 
 _FIRST = 1_000_000  # the pictures of each split have numbers of their own
@@ -30,9 +30,9 @@ def read(
     Raises:
         InputError: an argument that is not HxW:count, or out of bounds.
     """
-    height, width, counts = read_argument(argument)
+    height, width, counts, plain = read_argument(argument)
     parts = {
-        name: ScenePictures(DrawnScenes(part, height, width, channels), range(number))
+        name: ScenePictures(DrawnScenes(part, height, width, channels, plain), range(number))
         for part, (name, number) in enumerate(counts.items())
     }
     return scene_data(f"shapes:{argument}", parts, CLASSES[1:], size, augment, channels=channels)
@@ -46,12 +46,13 @@ class DrawnScenes:
     height: int
     width: int
     channels: int
+    plain: bool = False
     categories: tuple[int, ...] = tuple(range(1, len(CLASSES)))
 
     def scene(self, key: int, *, scored: bool) -> Scene:
         from PIL import Image
 
-        drawing = draw(self.part, key, self.height, self.width)
+        drawing = (draw_plain if self.plain else draw)(self.part, key, self.height, self.width)
         masks = np.stack([pixels for _, pixels in drawing.shapes]).astype(np.uint8)
         labels = [label - 1 for label, _ in drawing.shapes]
         truth = []
