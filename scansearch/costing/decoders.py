@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scansearch.costing.flops import full_flops, space_costs
+from scansearch.costing.flops import full_flops, model_costs, released_flops, space_costs
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
 from scansearch.models.dense import DenseModel, map_shapes
@@ -43,12 +43,24 @@ def task_costs(
         backbone = build_model(space.family, space.layer_candidates(variant), **arguments)
         decoder = kind.decoder(backbone, classes, head)
     assert decoder is not None
-    height, width = whole_patches(backbone, *image_size)
     # The position embedding is that of the images, and what is computed that of whole patches.
     own, padded = (
         space_costs(space, variant, image_size=size, in_chans=in_chans, **more)
-        for size in (image_size, (height, width))
+        for size in (image_size, whole_patches(backbone, *image_size))
     )
+    return _with_decoder(own, padded, backbone, decoder)
+
+
+def dense_costs(backbone: ScanBackbone, decoder: nn.Module, height: int, width: int) -> Costs:
+    """Costs of any choice among the directions of ``backbone``, built without gates, with ``decoder`` on it."""
+    padded = model_costs(backbone, *whole_patches(backbone, height, width))
+    own = padded.model_copy(update={"image_size": (height, width)})
+    return _with_decoder(own, padded, backbone, decoder)
+
+
+def _with_decoder(own: Costs, padded: Costs, backbone: ScanBackbone, decoder: nn.Module) -> Costs:
+    """Parameters of ``own`` and FLOPs of ``padded``, whose images are of whole patches, with those of ``decoder``."""
+    height, width = padded.image_size
     flops = padded.flops.fixed + decoder_flops(backbone, decoder, height, width)
     params = own.params.fixed + sum(parameter.numel() for parameter in decoder.parameters())
     return own.model_copy(
@@ -77,6 +89,12 @@ def dense_flops(backbone: ScanBackbone, decoder: nn.Module, height: int, width: 
     """FLOPs of one image, sides padded to whole patches as the model pads them."""
     height, width = whole_patches(backbone, height, width)
     return full_flops(backbone, height, width) + decoder_flops(backbone, decoder, height, width)
+
+
+def released_dense_flops(backbone: ScanBackbone, decoder: nn.Module, height: int, width: int) -> int:
+    """The same in the convention of the released code and the paper, where a multiply-add is one."""
+    height, width = whole_patches(backbone, height, width)
+    return released_flops(backbone, height, width) + decoder_flops(backbone, decoder, height, width) // 2
 
 
 def decoder_flops(backbone: ScanBackbone, decoder: nn.Module, height: int, width: int) -> int:

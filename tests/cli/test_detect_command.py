@@ -141,6 +141,22 @@ def test_a_kill_at_any_moment_costs_nothing(steps: int, tmp_path: Path, capsys) 
     assert resumed.metrics("step") == whole.metrics("step")
 
 
+def test_costs_are_those_of_the_whole_model(finished: Path, tmp_path: Path, capsys) -> None:
+    result = json.loads((finished / "result.json").read_text())
+    code, out, err = call(capsys, "costs", str(finished), "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    for measure in ("params", "flops"):
+        assert sum(row[measure] for row in rows) == result[measure]
+    code, out, _ = call(capsys, "costs", str(finished))
+    assert code == 0
+    assert "As the released code counts" in out
+    for option in (["--latency"], ["--num-classes", "5"]):
+        code, _, err = call(capsys, "costs", str(finished), *option)
+        assert code == 2
+        assert "is of task detect" in err
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
