@@ -22,6 +22,10 @@ Subject = Annotated[
 Data = Annotated[str | None, data_option("what it was trained on")]
 Split = Annotated[str, option(help="test, or validation (val)")]
 Crop = Annotated[float | None, option(help="Share of the short side that the central crop of pictures keeps")]
+Scales = Annotated[
+    str | None, option(help="Of masks: average over these factors of the size, for example 0.75,1,1.25")
+]
+Flip = Annotated[bool, option("--flip", help="Of masks: average with the answer to the mirrored picture")]
 BatchSize = Annotated[int, option(help="Images at a time")]
 Precision = Annotated[str, option("--mixed-precision", help="no or bf16")]
 Workers = Annotated[int, option(help="Processes that read images")]
@@ -36,6 +40,8 @@ def evaluate(
     split: Split = "test",
     size: ImageSize = None,
     crop: Crop = None,
+    scales: Scales = None,
+    flip: Flip = False,
     batch_size: BatchSize = 64,
     device: Device = "auto",
     mixed_precision: Precision = "no",
@@ -65,6 +71,8 @@ def evaluate(
         data=data,
         image_size=image_size(size),
         crop=crop,
+        scales=None if scales is None else _numbers(scales),
+        flip=flip,
         batch_size=batch_size,
         device=device or "auto",
         workers=workers,
@@ -83,6 +91,17 @@ def evaluate(
         print_json([json.loads(evaluation.to_json())])
     else:
         _show(evaluation)
+
+
+def _numbers(text: str) -> list[float]:
+    from scansearch.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--scales {text!r}: expected numbers with commas between, such as 0.75,1,1.25"
+        ) from None
 
 
 def _show(evaluation: ScoreRecord) -> None:

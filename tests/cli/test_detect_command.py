@@ -163,6 +163,7 @@ def test_costs_are_those_of_the_whole_model(finished: Path, tmp_path: Path, caps
         (["predict", "{run}", "{run}/plots/samples.png"], "task detect: predict takes classifiers"),
         (["export", "{run}", "--format", "standalone", "--out", "{out}"], "task detect: export takes"),
         (["evaluate", "{run}", "--crop", "0.5"], "pictures of task detect are scored whole"),
+        (["evaluate", "{run}", "--flip"], "scales and flip average masks"),
         (["evaluate", "{run}", "--data", "digits"], "task detect takes shapes:HxW:count, coco:PATH"),
         (["train", "{genotype}", "--data", "coco:{run}"], "data of task detect"),
         (["train", "{genotype}", "--task", "detect", "--data", "masks:{run}"], "it is data of task segment"),
