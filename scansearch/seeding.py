@@ -26,6 +26,7 @@ class Stream(IntEnum):
     GENOTYPES = 8  # key: seed. Genotypes drawn at random
     EVOLUTION = 9  # key: seed, proposals so far
     BALANCED_ORDER = 10  # key: seed, epoch, cycle. Training images drawn so that classes are equally likely
+    PROPOSALS = 11  # key: image. Which proposals count in the loss of an image that is scored
 
 
 def generate(stream: Stream, *key: int) -> np.random.Generator:

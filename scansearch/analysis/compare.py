@@ -30,8 +30,8 @@ class Row:
     Attributes:
         name: what was trained or searched, and the settings that tell equal names apart.
         kind: ``train``, or ``search`` for a supernet, whose score is that of the supernet.
-        score: mean test accuracy, or mIoU of a segmentation, in percent; ``deviation`` is its sample standard deviation
-            over the seeds (None for one seed), ``lowest`` and ``highest`` its range.
+        score: mean test accuracy, mIoU or mask AP, as the task has it, in percent; ``deviation`` is its sample standard
+            deviation over the seeds (None for one seed), ``lowest`` and ``highest`` its range.
         genotype: the hash; ``2 different`` and so on for searches that chose differently; empty for a
             baseline from timm.
         params, flops: of a trained model; FLOPs of one image. None for a search, whose score is its supernet's and
@@ -57,6 +57,9 @@ class Row:
         return asdict(self)
 
 
+_TASKS = {"top1": "classifies", "miou": "segments", "mask_ap": "detects"}  # by the score that counts
+
+
 class _Part(StrictModel):
     """A model of which only what is compared is read."""
 
@@ -66,6 +69,7 @@ class _Part(StrictModel):
 class _Score(_Part):
     top1: float | None = None
     miou: float | None = None
+    mask_ap: float | None = None
     image_size: Counts | None = Field(default=None, min_length=2, max_length=2)
 
 
@@ -79,9 +83,9 @@ class _Result(_Part):
 
     @model_validator(mode="after")
     def _scored(self) -> _Result:
-        name = "top1" if self.test.miou is None else "miou"
-        if getattr(self.test, name) is None or getattr(self.validation, name) is None:
-            raise ValueError("test and validation need a score, top1 or miou")
+        name = next((name for name in _TASKS if getattr(self.test, name) is not None), None)
+        if name is None or getattr(self.validation, name) is None:
+            raise ValueError(f"test and validation need a score: {', '.join(_TASKS)}")
         return self
 
 
@@ -113,8 +117,8 @@ class _Finished:
 
     @property
     def measure(self) -> str:
-        """The score of its task: ``top1`` or ``miou``."""
-        return "top1" if self.result["test"]["miou"] is None else "miou"
+        """The score of its task, one of :data:`_TASKS`."""
+        return next(name for name in _TASKS if self.result["test"][name] is not None)
 
     def score(self, split: Literal["validation", "test"]) -> float:
         """In percent."""
@@ -152,8 +156,8 @@ def compare(folders: Sequence[str | Path], *, latency_device: str | None = None)
         groups.setdefault(run.key, []).append(run)
     measures = {runs[0].measure: runs[0] for runs in groups.values()}
     if len(measures) > 1:
-        one, other = (str(measures[name].folder) for name in ("top1", "miou"))
-        raise InputError(f"{one!r} classifies and {other!r} segments: their scores cannot be compared")
+        said = [f"{str(measures[name].folder)!r} {verb}" for name, verb in _TASKS.items() if name in measures]
+        raise InputError(f"{' and '.join(said)}: their scores cannot be compared")
     rows = [
         _row(runs, name) for runs, name in zip(groups.values(), _names(list(groups.values())), strict=True)
     ]

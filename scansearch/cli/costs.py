@@ -47,10 +47,9 @@ def costs(
 ) -> None:
     """Show FLOPs and parameters (and latency) of every direction in every layer.
 
-    Of a search space, those of all its candidates.
+    Of a search space, those of all its candidates. Of a model for masks or objects, with its decoder.
     """
     from scansearch.cli.screen import print_json
-    from scansearch.costing.flops import model_costs
     from scansearch.costing.latency import LatencyCache, default_cache, measure_costs
     from scansearch.costing.subject import cost_subject
     from scansearch.files.outputs import check_file, make_folder
@@ -59,8 +58,8 @@ def costs(
     chosen = cost_subject(
         subject, image_size=image_size(size), num_classes=num_classes, variant=variant, weightless=not latency
     )
-    height, width = chosen.image_size
     if latency:
+        height, width = chosen.image_size
         cache = LatencyCache(default_cache(), fresh=fresh)
         table = measure_costs(
             chosen.model,
@@ -74,7 +73,7 @@ def costs(
         )
         cache.save()
     else:
-        table = model_costs(chosen.model, height, width, space=chosen.space, variant=chosen.variant)
+        table = chosen.costs()
     if out is not None:
         make_folder(out.parent)
         table.save(out)
@@ -86,7 +85,6 @@ def costs(
 
 def _show(costs: Costs, subject: CostSubject) -> None:
     from scansearch.cli.screen import print_lines, print_table
-    from scansearch.costing.flops import released_flops
     from scansearch.text import human, span
 
     columns = list(dict.fromkeys(name for names in costs.candidates for name in names))
@@ -121,9 +119,7 @@ def _show(costs: Costs, subject: CostSubject) -> None:
     height, width = subject.image_size
     lines = [f"{height}x{width} pixels; {costs.convention}."]
     if complete:
-        lines.append(
-            f"As the released code counts: {human(released_flops(subject.model, height, width))} FLOPs."
-        )
+        lines.append(f"As the released code counts: {human(subject.released_flops())} FLOPs.")
     print_lines([*lines, *subject.repeated_scans()])
 
 

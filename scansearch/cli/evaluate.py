@@ -22,10 +22,16 @@ Subject = Annotated[
 Data = Annotated[str | None, data_option("what it was trained on")]
 Split = Annotated[str, option(help="test, or validation (val)")]
 Crop = Annotated[float | None, option(help="Share of the short side that the central crop of pictures keeps")]
+Scales = Annotated[
+    str | None, option(help="Of masks: average over these factors of the size, for example 0.75,1,1.25")
+]
+Flip = Annotated[bool, option("--flip", help="Of masks: average with the answer to the mirrored picture")]
 BatchSize = Annotated[int, option(help="Images at a time")]
 Precision = Annotated[str, option("--mixed-precision", help="no or bf16")]
 Workers = Annotated[int, option(help="Processes that read images")]
-Out = Annotated[Path | None, option(help="Folder for evaluation.json and confusion.png")]
+Out = Annotated[
+    Path | None, option(help="Folder for evaluation.json and confusion.png, or the found objects")
+]
 
 
 def evaluate(
@@ -34,6 +40,8 @@ def evaluate(
     split: Split = "test",
     size: ImageSize = None,
     crop: Crop = None,
+    scales: Scales = None,
+    flip: Flip = False,
     batch_size: BatchSize = 64,
     device: Device = "auto",
     mixed_precision: Precision = "no",
@@ -43,7 +51,7 @@ def evaluate(
 ) -> None:
     """Score a trained model: top-1, top-5, loss, accuracy of each class, confusion matrix, throughput.
 
-    Of a segmentation: mIoU, accuracy of pixels, IoU of each class.
+    Of a segmentation: mIoU, accuracy of pixels, IoU of each class. Of a detection: AP of boxes and masks.
     """
     import json
 
@@ -53,6 +61,7 @@ def evaluate(
     from scansearch.files.atomic import write_figure, write_text
     from scansearch.files.outputs import check_folder, make_folder
     from scansearch.plots.training import confusion_figure
+    from scansearch.records.heads import PREDICTIONS
     from scansearch.text import choices
 
     if mixed_precision not in ("no", "bf16"):
@@ -65,6 +74,8 @@ def evaluate(
         data=data,
         image_size=image_size(size),
         crop=crop,
+        scales=None if scales is None else _numbers(scales),
+        flip=flip,
         batch_size=batch_size,
         device=device or "auto",
         workers=workers,
@@ -73,22 +84,40 @@ def evaluate(
     if out is not None:
         make_folder(out)
         write_text(out / "evaluation.json", evaluation.to_json())
-        write_figure(out / "confusion.png", confusion_figure(evaluation))
+        second = "confusion.png" if hasattr(evaluation, "confusion") else PREDICTIONS
+        if hasattr(evaluation, "confusion"):
+            write_figure(out / second, confusion_figure(evaluation))
+        else:
+            write_text(out / second, evaluation.predictions_json())
     if as_json:
         print_json([json.loads(evaluation.to_json())])
     else:
         _show(evaluation)
         if out is not None:
-            print_lines([f"written to {out}: evaluation.json, confusion.png"])
+            print_lines([f"written to {out}: evaluation.json, {second}"])
+
+
+def _numbers(text: str) -> list[float]:
+    from scansearch.errors import InputError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--scales {text!r}: expected numbers with commas between, such as 0.75,1,1.25"
+        ) from None
 
 
 def _show(evaluation: ScoreRecord) -> None:
     from scansearch.cli.screen import print_lines, print_table
 
-    classes = zip(evaluation.per_class.items(), evaluation.confusion, strict=True)
+    counts = evaluation.class_counts
     print_table(
         ("class", evaluation.counted, evaluation.class_title),
-        [(name, str(sum(row)), "" if score is None else f"{score:.2f} %") for (name, score), row in classes],
+        [
+            (name, str(counts[name]), "" if score is None else f"{score:.2f} %")
+            for name, score in evaluation.per_class.items()
+        ],
     )
     lines = [
         "",

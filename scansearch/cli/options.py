@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from scansearch.data.specifications import MASKED, PRESETS, SPECIFICATIONS
+from scansearch.data.specifications import BOXED, MASKED, PRESETS, SPECIFICATIONS
 from scansearch.records.trackers import TRACKERS
 
 
@@ -50,9 +50,11 @@ def settings_option(example: str) -> Any:
 
 
 def task_option(default: str = "") -> Any:
-    masked = one_of(MASKED.values())
+    masked, boxed = one_of(MASKED.values()), one_of(BOXED.values())
     return option(
-        "--task", help=f"classify pictures, or segment them: --data is then {masked}", default=default
+        "--task",
+        help=f"classify pictures, segment them (--data is then {masked}) or detect their objects ({boxed})",
+        default=default,
     )
 
 

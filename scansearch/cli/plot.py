@@ -140,6 +140,7 @@ def _show(subject: PictureSubject, kind: str, grid: tuple[int, int] | None) -> N
     from scansearch.cli.info import numbered_order
     from scansearch.cli.screen import print_lines, print_table
     from scansearch.display.sketch import sketch_side
+    from scansearch.records.heads import FIGURES
     from scansearch.runs.pictures import best_epoch
 
     if subject.named is None:
@@ -149,8 +150,9 @@ def _show(subject: PictureSubject, kind: str, grid: tuple[int, int] | None) -> N
         epochs = subject.run.metrics("epoch")
         best = best_epoch(subject)
         where = "" if best is None else f", the weights are of epoch {best}"
-        score = epochs[-1]["validation_accuracy"]
-        print_lines([f"{len(epochs)} epochs{where}; validation accuracy at the end {score:.2f} %"])
+        name = next(name for name in FIGURES if f"validation_{name}" in epochs[-1])
+        score = epochs[-1][f"validation_{name}"]
+        print_lines([f"{len(epochs)} epochs{where}; validation {FIGURES[name]} at the end {score:.2f} %"])
     else:
         what = "candidates" if subject.genotype() is None else "directions"
         print_table(

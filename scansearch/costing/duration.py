@@ -8,13 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from scansearch.costing.unmoved import unmoved
+from scansearch.costing.unmoved import Forward, plain_forward, unmoved
 
 _SEVERAL = 3  # images of the second measurement
 
 
 def step_seconds(
-    model: nn.Module, image: Sequence[int], images_at_once: int, *, device: torch.device
+    model: nn.Module,
+    image: Sequence[int],
+    images_at_once: int,
+    *,
+    device: torch.device,
+    forward: Forward = plain_forward,
 ) -> float:
     """Seconds of one forward and backward pass of ``images_at_once`` images, by passes of one and of three.
 
@@ -22,12 +27,13 @@ def step_seconds(
 
     Args:
         image: (channels, height, width).
+        forward: what is done with ``model`` and images.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
 
     def measure(images: int) -> float:
         started = time.perf_counter()
-        outputs = model(torch.zeros(images, *image, device=device))
+        outputs = forward(model, torch.zeros(images, *image, device=device))
         parts = outputs if isinstance(outputs, tuple) else (outputs,)
         # Not backward(): it would leave gradients, and wake the hooks of a distributed wrapper.
         torch.autograd.grad([part.float().sum() for part in parts], parameters, allow_unused=True)

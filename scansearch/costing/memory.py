@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from scansearch.costing.unmoved import unmoved
+from scansearch.costing.unmoved import Forward, plain_forward, unmoved
 from scansearch.engine.devices import available_bytes
 from scansearch.errors import InputError
 from scansearch.text import gibibytes
@@ -38,17 +38,22 @@ class Forecast:
 
 
 def forecast(
-    model: nn.Module, image: Sequence[int], images_at_once: int, *, device: torch.device, gates: Any = None
+    model: nn.Module,
+    image: Sequence[int],
+    images_at_once: int,
+    *,
+    device: torch.device,
+    forward: Forward = plain_forward,
 ) -> Forecast:
     """Estimate a step from one forward pass of one image, keeping count of what autograd saves.
 
     Args:
         image: (channels, height, width).
         images_at_once: images of one micro-batch on one process.
-        gates: passed to ``model`` where it takes them.
+        forward: what is done with ``model`` and images.
     """
     parameters = sum(p.numel() for p in model.parameters())
-    per_image = saved_bytes(model, torch.zeros(1, *image, device=device), gates)
+    per_image = saved_bytes(model, torch.zeros(1, *image, device=device), forward)
     needed = parameters * _BYTES_PER_PARAMETER + int(per_image * images_at_once * _TRANSIENT)
     return Forecast(parameters, needed, available_bytes(device))
 
@@ -82,7 +87,7 @@ def describe(figures: Forecast) -> str:
     )
 
 
-def saved_bytes(model: nn.Module, images: Tensor, gates: Any = None) -> int:
+def saved_bytes(model: nn.Module, images: Tensor, forward: Forward = plain_forward) -> int:
     """Bytes that autograd keeps for the backward pass of ``images``, parameters left out, storages counted once."""
     known = {p.untyped_storage().data_ptr() for p in model.parameters()}
     seen: dict[int, int] = {}
@@ -97,6 +102,6 @@ def saved_bytes(model: nn.Module, images: Tensor, gates: Any = None) -> int:
 
     saving = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     with torch.enable_grad(), unmoved(model), saving:
-        output = model(images) if gates is None else model(images, gates)
+        output = forward(model, images)
     del output
     return sum(seen.values())

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+Forward = Callable[[nn.Module, Tensor], Any]
+
+
+def plain_forward(model: nn.Module, images: Tensor) -> Any:
+    """What ``model`` makes of ``images``."""
+    return model(images)
 
 
 @contextmanager

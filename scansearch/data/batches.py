@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scansearch.data.balance import balanced_draws
+from scansearch.data.instances.targets import ImageObjects, ObjectBatch
 from scansearch.data.splits import BrokenImage, BrokenImages, Split
 from scansearch.errors import RunStopped
 from scansearch.seeding import Stream, generate, seed_host
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Any]
 Broken = list[tuple[str, str]]
 
 
@@ -141,8 +142,13 @@ def _collate(items: list[tuple[Tensor | None, int, Broken]]) -> tuple[Batch | No
     if not kept:
         return None, broken
     images, labels = zip(*kept, strict=True)
-    masks = isinstance(labels[0], Tensor)
-    return (torch.stack(images), torch.stack(labels) if masks else torch.tensor(labels)), broken
+    return (torch.stack(images), _together(labels)), broken
+
+
+def _together(labels: Sequence[Any]) -> Any:
+    if isinstance(labels[0], ImageObjects):
+        return ObjectBatch(labels)
+    return torch.stack(list(labels)) if isinstance(labels[0], Tensor) else torch.tensor(labels)
 
 
 def _noting(loaded: Iterable[Any], broken: BrokenImages, *, whole: bool) -> Iterator[Batch]:
@@ -173,7 +179,7 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Shuffled, augmented batches of one epoch, from batch ``start`` on: images [b, c, h, w] and labels int64 [b].
 
-    Where labels are masks, they are uint8 [b, h, w].
+    Where labels are masks, they are uint8 [b, h, w]; of objects, an :class:`ObjectBatch`.
 
     ``batches`` defaults to the full batches of one pass; b is ``batch_size / ranks``. The next readable image
     takes the place of one that cannot be read. ``balanced`` draws with replacement, classes equally likely, by the

@@ -13,7 +13,7 @@ from pathlib import Path
 from scansearch.data.augment import Augment
 from scansearch.data.batches import EpochBatches, evaluation_batches, training_batches
 from scansearch.data.decoding import check_channels
-from scansearch.data.specifications import MASKED, SPECIFICATIONS
+from scansearch.data.specifications import BOXED, MASKED, SPECIFICATIONS
 from scansearch.data.splits import BrokenImage, BrokenImages, ImageData, Sample, Split, stratified
 from scansearch.errors import InputError
 from scansearch.files.regular import similar
@@ -117,12 +117,18 @@ def load_data(
             f"the images of {spec!r} were made in Python: go on there, and give them as data (resume_search and "
             "resume_training take them)"
         )
-    if channels is not None and kind not in MASKED and not (kind in _READERS and _READERS[kind].arrays):
+    if (
+        channels is not None
+        and kind not in (*MASKED, *BOXED)
+        and not (kind in _READERS and _READERS[kind].arrays)
+    ):
         check_channels(channels, spec)
     if kind in MASKED:
         raise InputError(
             f"data {spec!r} has masks, and no class for each picture: it is data of task segment"
         )
+    if kind in BOXED:
+        raise InputError(f"data {spec!r} has boxes, and no class for each picture: it is data of task detect")
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
         raise InputError(f"unknown data {spec!r} {_choices(spec, kind)}")
     reader = _READERS[kind]

@@ -15,7 +15,8 @@ SPECIFICATIONS = {
     "planted": "planted:PATTERN",
 }
 MASKED = {"shapes": "shapes:HxW:count", "masks": "masks:PATH", "ade": "ade:PATH"}  # of --task segment
-_OF_FOLDERS = ("folder", "masks", "ade")
+BOXED = {"shapes": "shapes:HxW:count", "coco": "coco:PATH"}  # of --task detect
+_OF_FOLDERS = ("folder", "masks", "ade", "coco")
 
 
 def without_folders(specification: str) -> str:

@@ -13,7 +13,7 @@ from scansearch.data.augment import Augment
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError, RunStopped
 
-# An image, and its label, or what a task has in the place of one: a mask.
+# An image, and its label, or what a task has in the place of one: a mask, or objects.
 Sample = tuple[Tensor, Any]
 SplitName = Literal["train", "validation", "test"]
 
@@ -76,9 +76,9 @@ class Split:
     Attributes:
         count: number of images.
         read: index -> (image, label). The image is float32 [channels, height, width], normalised; the label is an int,
-            or the mask of the image, uint8 [height, width];
-            where the split augments, it draws from torch's, NumPy's and Python's global generators.
-            Raises BrokenImage where the image cannot be read.
+            the mask of the image, uint8 [height, width], or its objects
+            (:class:`scansearch.data.instances.targets.ImageObjects`); where the split augments, it draws from torch's,
+            NumPy's and Python's global generators. Raises BrokenImage where the image cannot be read.
         augments: whether ``read`` is random.
         labels: of all images, in order; empty where they are not known without reading the images.
         broken: where batches note the images that they had to skip.

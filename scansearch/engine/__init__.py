@@ -20,16 +20,19 @@ from scansearch.engine.loop import (
 )
 from scansearch.engine.packing import jsonable, pack_module, pack_optimizer, unpack_module, unpack_optimizer
 from scansearch.engine.schedule import cosine, set_learning_rate
-from scansearch.engine.scoring import Scores, score, score_split
+from scansearch.engine.scoring import ConfusionTally, Scored, Scores, Tally, score, score_split, tally_split
 
 __all__ = [
     "CheckpointReady",
+    "ConfusionTally",
     "EpochDone",
     "Event",
     "Metrics",
+    "Scored",
     "Scores",
     "StepDone",
     "StopRequested",
+    "Tally",
     "Task",
     "available_bytes",
     "check_equal_on_all_processes",
@@ -45,6 +48,7 @@ __all__ = [
     "score",
     "score_split",
     "set_learning_rate",
+    "tally_split",
     "unpack_module",
     "unpack_optimizer",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,12 @@ from scansearch.errors import InputError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Any]
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Part of a batch: images [n, channels, height, width], labels int64 [n].
+    """Part of a batch: images [n, channels, height, width], labels int64 [n], masks or objects.
 
     Attributes:
         share: of the batch's images on this process; the shares of a batch add up to 1.
@@ -29,7 +30,7 @@ class MicroBatch:
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Any
     share: float
     last: bool
 
@@ -55,7 +56,7 @@ def add_gradients(
     Args:
         count: micro-batches.
         backward: adds the gradient of its share of the loss, and returns (loss, accuracy from 0 to 1) of the
-            micro-batch, float [2], without a graph.
+            micro-batch, float [2], without a graph; of a task without accuracy NaN in its place.
         network: what is wrapped for several processes; only the last backward exchanges its gradients.
     """
     images, labels = (part.to(accelerator.device) for part in batch)
@@ -64,7 +65,7 @@ def add_gradients(
         with nullcontext() if micro_batch.last else accelerator.no_sync(network):
             totals += backward(micro_batch) * micro_batch.share
     loss, accuracy = accelerator.reduce(totals, reduction="mean").tolist()
-    return {"loss": loss, "accuracy": 100 * accuracy}
+    return {"loss": loss} if math.isnan(accuracy) else {"loss": loss, "accuracy": 100 * accuracy}
 
 
 def check_batch_size(batch_size: int, accumulate: int, *, processes: int, images: int, spec: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,9 +11,10 @@ from scansearch.data import ImageData, takes_pictures
 from scansearch.data.arrays import fitting
 from scansearch.data.augment import RESIZED, Augment
 from scansearch.data.names import part_called
-from scansearch.data.specifications import MASKED, MOST_WORKERS, absolute
+from scansearch.data.specifications import BOXED, MASKED, MOST_WORKERS, absolute
 from scansearch.data.treatment import Treatment
 from scansearch.errors import InputError
+from scansearch.evaluation.scales import at_scales, check_scales, describe_scales
 from scansearch.tasks import find_task
 from scansearch.tasks.classification import Evaluation, evaluate_model
 from scansearch.tasks.protocol import VisionTask
@@ -38,11 +40,14 @@ def evaluate(
     workers: int = 0,
     crop: float | None = None,
     max_broken: int = 100,
+    scales: Sequence[float] | None = None,
+    flip: bool = False,
 ) -> Any:
     """Score a trained model from its file.
 
     Returns:
-        :class:`Evaluation`, or of a segmentation :class:`scansearch.tasks.mask_scores.SegmentationRecord`.
+        :class:`Evaluation`, of a segmentation :class:`scansearch.tasks.mask_scores.SegmentationRecord`, of a detection
+        :class:`scansearch.tasks.box_scores.DetectionRecord`.
 
     Args:
         subject: a training's run folder, a weight file (``best.safetensors``), a timm hub folder, or an exported
@@ -51,6 +56,8 @@ def evaluate(
             the data that the weights were trained on, where the file tells.
         split: ``test`` or ``validation``, also under the names that folders have (``val``, ``valid``).
         image_size: side, or (height, width), in pixels; None for what the model was made for.
+        scales: of masks, factors of the images' size whose answers are averaged; None for the size alone.
+        flip: of masks, whether the answer to the mirrored image is averaged too.
         crop: share of the resized short side that the central crop keeps, for pictures; None for that of the training.
 
     Pictures are resized, cut and normalised as in the training, and classes go by name, where the file tells.
@@ -73,9 +80,14 @@ def evaluate(
     accelerator = engine.make_accelerator(device, mixed_precision)
     predictor = open_predictor(subject, accelerator.device)
     task = find_task(predictor.task)
+    if task.name != "segment" and (scales is not None or flip):
+        raise InputError(f"scales and flip average masks: {subject} holds a model of task {task.name}")
+    averaged = None
+    if scales is not None or flip:
+        averaged = check_scales((1.0,) if scales is None else scales)
     if task.name != "classify":
         if crop is not None:
-            raise InputError(f"crop {crop}: pictures with masks are scored whole")
+            raise InputError(f"crop {crop}: pictures of task {task.name} are scored whole")
         if data is not None and not isinstance(data, str):
             raise InputError(f"{subject} holds a model of task {task.name}: it needs a data specification")
     if data is not None and not isinstance(data, str):
@@ -103,7 +115,7 @@ def evaluate(
     if predictor.treatment is not None:
         images = task.match(images, predictor.treatment)
     evaluation = task.evaluate(
-        predictor.predict,
+        predictor.predict if averaged is None else at_scales(predictor.predict, averaged, flip=flip),
         images,
         accelerator,
         split=part,
@@ -112,7 +124,8 @@ def evaluate(
         model=predictor.name,
         genotype=predictor.genotype,
     )
-    return evaluation.model_copy(update={"notes": images.notes})
+    told = () if averaged is None else (describe_scales(averaged, flip=flip),)
+    return evaluation.model_copy(update={"notes": (*images.notes, *told)})
 
 
 def _held_out(spec: str, predictor: Predictor, options: dict[str, Any], task: VisionTask) -> ImageData | None:
@@ -130,7 +143,7 @@ def _held_out(spec: str, predictor: Predictor, options: dict[str, Any], task: Vi
 
 def scoring_augment(spec: str, treatment: Treatment | None, crop: float | None) -> Augment | None:
     """How pictures of ``spec`` are resized and cut: as in the training, but for ``crop`` where it is given."""
-    pictures = takes_pictures(spec) or spec.partition(":")[0] in MASKED
+    pictures = takes_pictures(spec) or spec.partition(":")[0] in (*MASKED, *BOXED)
     trained = (treatment.augment or RESIZED) if treatment is not None and pictures else None
     if crop is None:
         return trained

@@ -10,13 +10,13 @@ from torch import nn
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.checkpoints import released_sources
+from scansearch.models.dense import DenseModel
 from scansearch.models.merge import check_choice
-from scansearch.models.segmentation import SegmentationModel
 
 DecayPolicy = Literal["mamba", "released"]
 
 
-def decayed(model: ScanBackbone | SegmentationModel, policy: DecayPolicy = "mamba") -> dict[str, bool]:
+def decayed(model: ScanBackbone | DenseModel, policy: DecayPolicy = "mamba") -> dict[str, bool]:
     """For every parameter, whether it decays.
 
     ``mamba``: matrices and filters do; A_log, D, biases, norms, embeddings and alphas do not.
@@ -28,11 +28,11 @@ def decayed(model: ScanBackbone | SegmentationModel, policy: DecayPolicy = "mamb
         InputError: an unknown policy, or "released" for a model that the released code does not have.
     """
     check_choice("weight decay policy", policy, DecayPolicy)
-    if policy == "released" and isinstance(model, SegmentationModel):
+    if policy == "released" and isinstance(model, DenseModel):
         raise InputError("weight decay policy 'released' is that of the released classifiers: use 'mamba'")
     if policy == "released" and not isinstance(model, ScanBackbone):
         raise InputError("weight decay policy 'released' is that of LocalMamba's models: use 'mamba'")
-    if policy == "mamba" or isinstance(model, SegmentationModel):
+    if policy == "mamba" or isinstance(model, DenseModel):
         kept = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
         return {name: p.ndim > 1 and name not in kept for name, p in model.named_parameters()}
     embeddings = ("pos_embed", "cls_token")

@@ -11,9 +11,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from scansearch.errors import InputError
 from scansearch.plots.words import shortened
+from scansearch.records.heads import FIGURES
 
 if TYPE_CHECKING:
-    from scansearch.tasks.protocol import ScoreRecord
+    from scansearch.tasks.protocol import ConfusionRecord
 
 
 def epoch_numbers(epochs: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -24,33 +25,32 @@ def epoch_numbers(epochs: Sequence[Mapping[str, Any]]) -> list[int]:
 def curves_figure(epochs: Sequence[Mapping[str, Any]], *, best_epoch: int | None = None) -> Figure:
     """Loss and accuracy over the epochs, of training and validation; ``epochs`` are a run's ``epoch`` records.
 
-    Of a segmentation, also the validation mIoU.
+    Of other tasks also, or only, what they measure: mIoU, and AP of boxes and masks.
 
     Raises:
         InputError: there are none.
     """
     if not epochs:
         raise InputError("there are no epochs to draw")
-    panels = [("loss", "nats"), ("accuracy", "%")]
-    if all("validation_miou" in record for record in epochs):
-        panels.append(("miou", "%"))
+    measured = [name for name in FIGURES if all(f"validation_{name}" in record for record in epochs)]
+    panels = [("loss", "nats"), *((name, "%") for name in measured)]
     figure = Figure(figsize=(4.5 * len(panels), 3.4), layout="constrained")
     x = epoch_numbers(epochs)
     for axes, (name, unit) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        if name != "miou":
+        if all(name in record for record in epochs):
             axes.plot(x, [record[name] for record in epochs], label="training", color="#4878a8")
         axes.plot(x, [record[f"validation_{name}"] for record in epochs], label="validation", color="#ff5a36")
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#888888", linewidth=0.8, linestyle="--", label="best")
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{'mIoU' if name == 'miou' else name} ({unit})")
+        axes.set_ylabel(f"{FIGURES.get(name, name)} ({unit})")
         axes.grid(alpha=0.3)
-        if name == "accuracy":
+        if name == panels[min(1, len(panels) - 1)][0]:
             axes.legend(fontsize=8, frameon=False)
     return figure
 
 
-def confusion_figure(evaluation: ScoreRecord) -> Figure:
+def confusion_figure(evaluation: ConfusionRecord) -> Figure:
     """Heat map of labels x predictions, each row as shares of its label's images, or of its pixels."""
     counts = np.asarray(evaluation.confusion, dtype=float)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

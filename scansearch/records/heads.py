@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from scansearch.files.strict import StrictModel
 
-TaskName = Literal["classify", "segment"]
+TaskName = Literal["classify", "segment", "detect"]
+# What tasks measure beside the loss, in percent: as epochs and results name it, and in words.
+FIGURES = {"accuracy": "accuracy", "miou": "mIoU", "box_ap": "box AP", "mask_ap": "mask AP"}
+
+
+PREDICTIONS = "predictions.json"  # the objects that a detector found, in COCO's form
 
 
 class SegmentationHead(StrictModel):
@@ -29,9 +34,50 @@ class SegmentationHead(StrictModel):
     auxiliary: float = Field(default=0.4, ge=0, allow_inf_nan=False)
     auxiliary_channels: int | None = Field(default=None, ge=2, le=8192)
 
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether it cannot learn from one image at a time."""
+        return self.norm == "batch"
+
     def arguments(self) -> dict[str, Any]:
         """What :func:`scansearch.models.segmentation.make_decoder` takes."""
         return self.model_dump() | {"auxiliary": self.auxiliary > 0}
+
+
+class DetectionHead(StrictModel):
+    """What finds objects on feature maps: torchvision's Mask R-CNN, see :mod:`scansearch.models.detection`.
+
+    Attributes:
+        heads: ``standard`` are torchvision's own sizes, ``small`` ones fit small pictures and a CPU.
+        anchors: side of the anchors of a feature map, in its strides; None for 8 of standard heads and 4 of small ones.
+    """
+
+    heads: Literal["standard", "small"] = "standard"
+    anchors: float | None = Field(default=None, gt=0, le=64)
+
+    @property
+    def needs_pairs(self) -> bool:
+        """Whether it cannot learn from one image at a time."""
+        return False
+
+    def arguments(self) -> dict[str, Any]:
+        """What :func:`scansearch.models.detection.make_detector` takes."""
+        return self.model_dump()
+
+
+TaskHead = SegmentationHead | DetectionHead
+HEADS: dict[str, type[SegmentationHead] | type[DetectionHead]] = {
+    "segment": SegmentationHead,
+    "detect": DetectionHead,
+}
+
+
+def head_of_task(value: Any, info: ValidationInfo) -> Any:
+    """``value`` as the head of the task that stands before it among the fields; a validator of pydantic."""
+    kind = HEADS.get(info.data.get("task", ""))
+    return (
+        value if kind is None or value is None or isinstance(value, TaskHead) else kind.model_validate(value)
+    )
 
 
 class KeptHead(StrictModel):
@@ -41,6 +87,8 @@ class KeptHead(StrictModel):
         classes: that it tells apart.
     """
 
-    task: Literal["segment"] = "segment"
-    classes: int = Field(ge=2, le=255)
-    options: SegmentationHead
+    task: Literal["segment", "detect"] = "segment"
+    classes: int = Field(ge=1, le=100_000)
+    options: TaskHead
+
+    _of_task = field_validator("options", mode="before")(head_of_task)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scansearch.models.backbone import ScanBackbone
-    from scansearch.models.segmentation import SegmentationModel
+    from scansearch.models.dense import DenseModel
 
 _DIGEST = "sha256"
 _ENTRIES = frozenset(["format", "genotype", "timm_model", "arguments", "notes", "head", _DIGEST])
@@ -58,7 +58,7 @@ class _OfAModel:
 class Weights(_OfAModel):
     """A weight file's content; ``model`` is in evaluation mode, on the CPU."""
 
-    model: ScanBackbone | SegmentationModel
+    model: ScanBackbone | DenseModel
     trained: TrainedModel
     arguments: dict[str, Any]
     notes: dict[str, Any]
@@ -144,7 +144,11 @@ def load_weights(path: str | Path) -> Weights:
     return Weights(whole.eval(), trained, arguments, header.notes, header.treatment, header.head)
 
 
-def _with_head(backbone: ScanBackbone, head: KeptHead) -> SegmentationModel:
+def _with_head(backbone: ScanBackbone, head: KeptHead) -> DenseModel:
+    if head.task == "detect":
+        from scansearch.models.detection import DetectionModel, make_detector
+
+        return DetectionModel(backbone, make_detector(backbone, head.classes, **head.options.arguments()))
     from scansearch.models.segmentation import SegmentationModel, make_decoder
 
     return SegmentationModel(backbone, make_decoder(backbone, head.classes, **head.options.arguments()))

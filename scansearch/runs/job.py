@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -13,6 +13,7 @@ from scansearch import engine
 from scansearch.costing.duration import step_seconds
 from scansearch.costing.memory import check_memory, forecast
 from scansearch.data import training_batches
+from scansearch.data.instances.targets import ObjectBatch
 from scansearch.errors import InputError
 from scansearch.files.atomic import write_figure
 from scansearch.files.strict import dump_yaml
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from scansearch.data import ImageData
+    from scansearch.data.instances.targets import ImageObjects
+    from scansearch.plots.objects import ShownObjects
     from scansearch.searching.config import SearchConfig
+    from scansearch.tasks.protocol import VisionTask
     from scansearch.training.config import TrainConfig
 
 
@@ -52,10 +56,39 @@ def shown_images(images: Tensor, data: ImageData) -> list[np.ndarray]:
     return list((images * std + mean).clamp(0, 1).permute(0, 2, 3, 1).numpy())
 
 
+def shown_objects(image: ImageObjects) -> ShownObjects:
+    """The true objects of an image, as a picture shows them."""
+    from scansearch.plots.objects import ShownObjects
+
+    return ShownObjects(image.boxes.numpy(), image.labels.tolist(), image.masks.numpy())
+
+
+_SHOWN = 0.5  # the score from which an object that was found is shown
+
+
+def object_rows(
+    predict: Callable[[Tensor], Sequence[Mapping[str, Tensor]]], images: Tensor, truth: Sequence[ImageObjects]
+) -> dict[str, list[ShownObjects]]:
+    """Of images [n, channels, height, width] the true objects, and those that ``predict`` finds with some certainty."""
+    from scansearch.plots.objects import ShownObjects
+    from scansearch.tasks.box_scores import pasted_masks
+
+    found = []
+    with torch.no_grad():
+        detections = predict(images)
+    for one in detections:
+        sure = one["scores"] >= _SHOWN
+        kept = {name: value[sure].float().cpu() for name, value in one.items()}
+        masks = pasted_masks(kept["masks"], kept["boxes"], tuple(images.shape[2:]))
+        found.append(ShownObjects(kept["boxes"].numpy(), kept["labels"].int().tolist(), masks.numpy()))
+    return {"truth": [shown_objects(one) for one in truth], "prediction": found}
+
+
 class RunTask(engine.Task, Protocol):
-    """A task that knows its configuration, its data and its device."""
+    """A task that knows its configuration, what is learned, its data and its device."""
 
     config: Any
+    kind: VisionTask
     data: ImageData
     accelerator: Accelerator
 
@@ -87,9 +120,10 @@ class RunJob:
         at_once = config.batch_size // (self.accelerator.num_processes * config.accumulate)
         image = (self.data.channels, *self.data.image_size)
         with self.accelerator.autocast():
-            self.forecast = forecast(network, image, at_once, device=self.accelerator.device)
+            trial: Any = {"device": self.accelerator.device, "forward": task.kind.trial}
+            self.forecast = forecast(network, image, at_once, **trial)
             check_memory(self.forecast, at_once)
-            seconds = step_seconds(network, image, at_once, device=self.accelerator.device) if whole else None
+            seconds = step_seconds(network, image, at_once, **trial) if whole else None
         steps = config.accumulate * task.epochs * task.steps_per_epoch
         self.least_seconds = None if seconds is None else seconds * steps
 
@@ -114,12 +148,17 @@ class RunJob:
     def _draw_samples(self, folder: Path) -> None:
         """The first training images, as the model will see them: what augmentation does is seen at once."""
         from scansearch.plots.masks import masks_figure
+        from scansearch.plots.objects import objects_figure
         from scansearch.plots.training import samples_figure
 
         split, seed = self.data.train, self._task.config.seed
         batch, labels = next(training_batches(split, min(_SAMPLES, split.count), seed=seed, epoch=0))
         images = shown_images(batch, self.data)
-        if labels.ndim > 1:
+        if isinstance(labels, ObjectBatch):
+            figure = objects_figure(
+                images, {"objects": [shown_objects(one) for one in labels]}, self.data.classes
+            )
+        elif labels.ndim > 1:
             figure = masks_figure(images, {"mask": labels.numpy()}, self.data.classes)
         else:
             figure = samples_figure(images, [printable(self.data.classes[int(label)]) for label in labels])

@@ -24,7 +24,7 @@ Kind = Literal["search", "training", "probe"]
 State = Literal["finished", "running", "unfinished", "damaged"]
 
 # What chooses the best weights: as results and epochs name it, and in words; what is there of these comes first.
-SCORES = {"miou": "mIoU", "top1": "accuracy"}
+SCORES = {"mask_ap": "mask AP", "miou": "mIoU", "top1": "accuracy"}
 _DEEPEST = 6  # levels below a folder in which runs are looked for
 
 
@@ -36,7 +36,7 @@ class RunOverview:
         state: ``running`` while a process is at work in the folder, ``damaged`` where ``problem`` says so.
         space: of a training, that of its genotype; where it names none, what was asked to be trained.
         method: the strategy of a search; ``train`` and ``probe`` for the others.
-        task: what is learned: ``classify`` or ``segment``.
+        task: what is learned: ``classify``, ``segment`` or ``detect``.
         epoch, epochs: finished ones, and how many there are; None for a probe.
         measure: what the scores are, in words.
         score: of the test images in percent, of a finished run; of a search, that of its supernet.

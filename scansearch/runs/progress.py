@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from scansearch import engine
+from scansearch.records.heads import FIGURES
 from scansearch.runs.rank import is_main_process
 from scansearch.runs.recorder import Notice, Observer, Started, Warned, ignore
 from scansearch.runs.screens import NotebookScreen, Screen, TerminalScreen, in_notebook
@@ -56,7 +57,9 @@ class RunView:
             self._start(event)
         elif isinstance(event, engine.StepDone):
             self._estimate(event)
-            figures = f"loss {event.metrics['loss']:.3f}  accuracy {event.metrics['accuracy']:5.1f} %"
+            figures = f"loss {event.metrics['loss']:.3f}"
+            if "accuracy" in event.metrics:
+                figures += f"  accuracy {event.metrics['accuracy']:5.1f} %"
             self._bar(event.epoch, event.step, figures)
         elif isinstance(event, engine.EpochDone):
             self._epoch(event)
@@ -98,12 +101,14 @@ class RunView:
         metrics = event.metrics
         elapsed = time.monotonic() - self.started_at
         left = elapsed / max(1, event.step - self.first) * (self.total - event.step)
-        miou = f"mIoU {metrics['validation_miou']:5.1f} %  " if "validation_miou" in metrics else ""
-        self._line(
-            f"epoch {event.epoch + 1}/{self.epochs}  loss {metrics['loss']:.3f}  "
-            f"accuracy {metrics['accuracy']:5.1f} %  validation {metrics['validation_accuracy']:5.1f} %  "
-            f"{miou}left {_clock(left)}"
-        )
+        parts = [f"epoch {event.epoch + 1}/{self.epochs}", f"loss {metrics['loss']:.3f}"]
+        if "accuracy" in metrics:
+            parts.append(f"accuracy {metrics['accuracy']:5.1f} %")
+        for name, title in FIGURES.items():
+            if f"validation_{name}" in metrics:
+                word = "validation" if name == "accuracy" else title
+                parts.append(f"{word} {metrics[f'validation_{name}']:5.1f} %")
+        self._line("  ".join([*parts, f"left {_clock(left)}"]))
 
     def _line(self, text: str, *, always: bool = False) -> None:
         if not self.mute and (always or not self.quiet):

@@ -209,8 +209,9 @@ def _costs(costs: Costs, genotype: Genotype) -> Iterable[str]:
 
 
 def _classes(score: dict[str, Any], measure: str) -> Iterable[str]:
-    """The score of each class; of images, or where another measure is told, of pixels."""
-    pairs = list(zip(score["per_class"].items(), map(sum, score["confusion"]), strict=True))
+    """The score of each class, and how many images, pixels or objects it has."""
+    counts = score["class_counts"].values() if "class_counts" in score else map(sum, score["confusion"])
+    pairs = list(zip(score["per_class"].items(), counts, strict=True))
     if len(pairs) > _MOST_CLASSES:
         yield line(f"The {_MOST_CLASSES} of {len(pairs)} classes with the lowest {measure}.", "ss-note")
         pairs = sorted(pairs, key=lambda pair: math.inf if pair[0][1] is None else pair[0][1])[:_MOST_CLASSES]
@@ -218,7 +219,8 @@ def _classes(score: dict[str, Any], measure: str) -> Iterable[str]:
         (name, str(images), "" if accuracy is None else f"{accuracy:.2f} %")
         for (name, accuracy), images in pairs
     ]
-    yield table(("class", "test images" if measure == "accuracy" else "test pixels", measure), rows)
+    counted = {"accuracy": "images", "mIoU": "pixels"}.get(measure, "objects")
+    yield table(("class", f"test {counted}", measure), rows)
 
 
 def _again(run: Run, seen: RunOverview) -> Iterable[str]:

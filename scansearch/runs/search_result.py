@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scansearch.records.genotype import Genotype
-from scansearch.records.heads import TaskName
+from scansearch.records.heads import FIGURES, TaskName
 from scansearch.records.preferences import Preferences
 from scansearch.runs.folder import Run
 from scansearch.runs.overview import search_next
@@ -119,13 +119,14 @@ def summary_markdown(result: RunResult, config: SearchConfig) -> str:
     if result.merged:
         lines += ["", "Candidates that are one scan:", "", *(f"* {line}" for line in result.merged)]
     gaps = result.diagnosis.gaps
+    measure = next(name for name in gaps if name != "loss")
     lines += [
         "",
         "Margin: the least preferred chosen direction over the most preferred one left out; noise: its standard",
         "deviation over the last epochs. Entropy of the gates: 1 is undecided, 0 is one-hot.",
         "",
         "Discretisation gap (supernet minus the sub-network with inherited weights, on validation): "
-        f"{gaps['accuracy']:+.2f} points of accuracy, {gaps['loss']:+.4f} nats of loss.",
+        f"{gaps[measure]:+.2f} points of {FIGURES[measure]}, {gaps['loss']:+.4f} nats of loss.",
         *(f"\nWarning: {warning}" for warning in result.diagnosis.warnings),
         "",
         "![preferences](plots/preferences.png)",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scansearch import engine
-from scansearch.costing.decoders import segmentation_flops
+from scansearch.costing.decoders import dense_flops
 from scansearch.costing.flops import full_flops
 from scansearch.costing.memory import describe
 from scansearch.data.order_free import order_free_bar
@@ -197,7 +197,7 @@ class SearchJob(RunJob):
         """Of one image through all branches, with the decoder where there is one."""
         supernet, size = self.task.supernet, self.data.image_size
         if supernet.decoder is not None:
-            return segmentation_flops(supernet.backbone, supernet.decoder, *size)
+            return dense_flops(supernet.backbone, supernet.decoder, *size)
         return full_flops(supernet.backbone, *size)
 
     def _origin(self) -> tuple[str, ...]:

@@ -106,9 +106,8 @@ def training_markdown(result: TrainResult) -> str:
         "",
         "![curves](plots/training.png)",
         "",
-        "![confusion](plots/confusion.png)",
-        "",
-        *(["![predictions](plots/predictions.png)", ""] if config.task == "segment" else []),
+        *(["![confusion](plots/confusion.png)", ""] if config.task != "detect" else []),
+        *(["![predictions](plots/predictions.png)", ""] if config.task != "classify" else []),
         "Next:",
         "",
         *(

@@ -7,6 +7,7 @@ checkpoints/       the last two              summary.md         the result in wo
 report.html        the result as a page
 weights.json       what the weights gave that it started from, where it did
 model.yaml         of a baseline from timm, in place of genotype.yaml
+predictions.json   of a detection, the objects found on the test images, in COCO's form
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from scansearch.data.specifications import absolute
 from scansearch.files.atomic import write_text
 from scansearch.files.strict import load_json, load_yaml
 from scansearch.records.genotype import Genotype
-from scansearch.records.heads import KeptHead
+from scansearch.records.heads import PREDICTIONS, KeptHead
 from scansearch.records.lookup import expect_training, find_model
 from scansearch.records.timm_model import TimmModel, TrainedModel
 from scansearch.records.weights import load_weights, save_weights
 from scansearch.runs.folder import TIMM_MODEL, Run, default_folder
-from scansearch.runs.job import RunJob, shown_images
+from scansearch.runs.job import RunJob, object_rows, shown_images
 from scansearch.runs.progress import shown
 from scansearch.runs.recorder import Observer, Warned, ignore
 from scansearch.runs.signals import interruptible
@@ -232,7 +233,8 @@ class TrainJob(RunJob):
         }
         head = None
         if self.config.head is not None:
-            head = KeptHead(classes=len(self.data.classes), options=self.config.head)
+            kind: Any = self.config.task
+            head = KeptHead(task=kind, classes=len(self.data.classes), options=self.config.head)
         save_weights(
             self.best_file, self.task.scored_model, self.genotype, arguments, notes, self.data.treatment, head
         )
@@ -240,7 +242,7 @@ class TrainJob(RunJob):
     @property
     def _kept_figures(self) -> tuple[str, ...]:
         """Of an epoch, those that its weights keep."""
-        return ("validation_accuracy", f"validation_{self.task.kind.score_name}")
+        return tuple(f"validation_{name}" for name in self.task.kind.figures)
 
     def _evaluate(self, split: Any) -> ScoreRecord:
         record: ScoreRecord = self.task.kind.evaluate(
@@ -271,27 +273,32 @@ class TrainJob(RunJob):
             "test": json.loads(result.test.to_json()),
         }
         write_text(folder / "result.json", json.dumps(record, indent=1) + "\n")
+        if self.config.task == "detect":
+            write_text(folder / PREDICTIONS, result.test.predictions_json())
         write_text(folder / "summary.md", training_markdown(result))
         # Drawn last: whatever a picture meets, the result is kept.
         epochs = self.run.metrics("epoch")
         self.draw("training.png", lambda: curves_figure(epochs, best_epoch=result.best_epoch))
-        self.draw("confusion.png", lambda: confusion_figure(result.test))
-        if self.config.task == "segment":
+        if self.config.task != "detect":
+            self.draw("confusion.png", lambda: confusion_figure(result.test))
+        if self.config.task != "classify":
             self.draw("predictions.png", self._predictions)
         self.report()
 
     def _predictions(self) -> Any:
-        """A figure of the first validation images with their masks, and what the best weights make of them."""
+        """A figure of the first validation images with the truth, and what the best weights make of them."""
+        images, targets = next(evaluation_batches(self.data.validation, _PREDICTED))
+        shown, classes = shown_images(images, self.data), self.data.classes
+        model, images = self.task.scored_model.eval(), images.to(self.accelerator.device)
+        if self.config.task == "detect":
+            from scansearch.plots.objects import objects_figure
+
+            return objects_figure(shown, object_rows(cast(Any, model), images, targets), classes)
         from scansearch.plots.masks import masks_figure
         from scansearch.tasks.segmentation import predicted_masks
 
-        images, masks = next(evaluation_batches(self.data.validation, _PREDICTED))
-        model = self.task.scored_model.eval()
-        rows = {
-            "truth": masks.numpy(),
-            "prediction": predicted_masks(model, images.to(self.accelerator.device)).numpy(),
-        }
-        return masks_figure(shown_images(images, self.data), rows, self.data.classes)
+        predicted = predicted_masks(cast(Any, model), images).numpy()
+        return masks_figure(shown, {"truth": targets.numpy(), "prediction": predicted}, classes)
 
 
 def _best_epoch(notes: Mapping[str, Any]) -> int:

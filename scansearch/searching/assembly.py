@@ -48,7 +48,7 @@ def assemble_search(
     if images is not None:
         if config.task != "classify":
             raise InputError(
-                f"images that the program holds have no masks: task {config.task} needs a specification"
+                f"images that the program holds have one class each: task {config.task} needs a specification"
             )
         data = fitting(images, image_size=config.image_size, **options)
     else:

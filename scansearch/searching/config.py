@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scansearch.data.augment import AugmentChoice
 from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
 from scansearch.files.strict import StrictModel, validate
-from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.records.heads import HEADS, TaskHead, TaskName, head_of_task
 from scansearch.records.trackers import TrackerName
 from scansearch.searching.strategies import RELAXATIONS, SELECTIONS, STRATEGIES, UPDATES, Strategy
 from scansearch.text import choices
@@ -82,7 +82,7 @@ class EvolutionOptions(StrictModel):
 class SearchConfig(StrictModel):
     """What one search does. ``strategy`` names a triple; the three axes may be set one by one.
 
-    ``task`` is ``classify``, or ``segment`` with a ``head`` (:class:`scansearch.records.heads.SegmentationHead`), which
+    ``task`` is ``classify``, or ``segment`` or ``detect`` with a ``head`` (:mod:`scansearch.records.heads`), which
     costs every genotype the same; ``weights.label_smoothing`` is then 0 where it is not given.
 
     ``k`` is the number of directions per layer, both of the derived genotype and of the gates that are
@@ -96,7 +96,7 @@ class SearchConfig(StrictModel):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     task: TaskName = "classify"
-    head: SegmentationHead | None = None
+    head: TaskHead | None = None
     space: str
     variant: str | None = None
     data: str = "digits"
@@ -136,10 +136,12 @@ class SearchConfig(StrictModel):
                 return {**named.axes(), **data}
         return data
 
+    _head_of_task = field_validator("head", mode="before")(head_of_task)
+
     @model_validator(mode="before")
     @classmethod
     def _of_task(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("task") == "segment":
+        if isinstance(data, dict) and data.get("task") in HEADS:
             weights = data.get("weights", {})
             plain = {"label_smoothing": 0.0, **weights} if isinstance(weights, dict) else weights
             return {"head": {}, **data, "weights": plain}
@@ -148,7 +150,9 @@ class SearchConfig(StrictModel):
     @model_validator(mode="after")
     def _fits_the_task(self) -> SearchConfig:
         if (self.head is None) != (self.task == "classify"):
-            raise ValueError("head goes with task segment, and only with it")
+            raise ValueError("head goes with the tasks segment and detect, and only with them")
+        if self.task == "detect" and self.weights.label_smoothing:
+            raise ValueError("weights.label_smoothing is not of task detect")
         if self.verify and self.task != "classify":
             raise ValueError(f"verify trains classifiers briefly: it does not go with task {self.task}")
         return self

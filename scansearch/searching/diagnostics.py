@@ -10,6 +10,7 @@ from typing import Any
 from scansearch.data.order_free import OrderFreeBar
 from scansearch.directions import FLIP
 from scansearch.records.genotype import Genotype
+from scansearch.records.heads import FIGURES
 from scansearch.records.preferences import Preferences
 
 # A layer has collapsed when its entropy is below this share of the largest possible one.
@@ -64,7 +65,7 @@ def diagnose(
 
     Args:
         epochs: the ``epoch`` records of its metrics, with ``probabilities`` [layers, candidates].
-        supernet, subnetwork: ``loss`` and ``accuracy`` on the validation split, of the supernet with its expected
+        supernet, subnetwork: ``loss`` and the task's figures on the validation split, of the supernet with its expected
             gates and of the sub-network with inherited weights that has the genotype's directions.
         learned_epochs: epochs in which the alphas were free to learn; None where it is not known.
         mirrors: whether training images were mirrored at times.
@@ -125,11 +126,12 @@ def diagnose(
             "training images were mirrored at times (augment.flip), after which a direction and its mirror image see "
             "the same: their preferences cannot be told apart by which way things face"
         )
-    gaps = {name: supernet[name] - subnetwork[name] for name in ("loss", "accuracy")}
-    if gaps["accuracy"] > 20:
+    measure = next(name for name in FIGURES if name in supernet)
+    gaps = {name: supernet[name] - subnetwork[name] for name in ("loss", measure)}
+    if gaps[measure] > 20:
         warnings.append(
-            f"the discretisation gap is {gaps['accuracy']:.1f} points of validation accuracy: the supernet leans on "
-            "branches that the genotype leaves out"
+            f"the discretisation gap is {gaps[measure]:.1f} points of validation {FIGURES[measure]}: the supernet "
+            "leans on branches that the genotype leaves out"
         )
     return Diagnosis(tuple(layers), gaps, tuple(warnings))
 

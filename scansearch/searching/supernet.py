@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
 from scansearch.models.merge import LayerGates
 from scansearch.models.mixers import DirectionalSSM
-from scansearch.models.segmentation import SegmentationDecoder, decode
-from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.records.heads import TaskHead, TaskName
 from scansearch.records.space import SearchSpace
 from scansearch.tasks import find_task
 from scansearch.text import choices
@@ -30,7 +29,7 @@ class Supernet(nn.Module):
         decoder: makes the outputs of the backbone's feature maps; None where the backbone classifies itself.
     """
 
-    def __init__(self, backbone: ScanBackbone, decoder: SegmentationDecoder | None = None) -> None:
+    def __init__(self, backbone: ScanBackbone, decoder: nn.Module | None = None) -> None:
         super().__init__()
         self.backbone, self.decoder = backbone, decoder
         self.candidates: Layers = tuple(tuple(m.directions) for m in backbone.mixers)
@@ -43,7 +42,7 @@ class Supernet(nn.Module):
         *,
         num_classes: int,
         task: TaskName = "classify",
-        head: SegmentationHead | None = None,
+        head: TaskHead | None = None,
         **overrides: Any,
     ) -> Supernet:
         """A supernet of ``space`` for ``task`` with fresh weights; ``overrides`` go to the family's class."""
@@ -69,15 +68,14 @@ class Supernet(nn.Module):
         alphas = {id(alpha) for alpha in self.alphas}
         return {name: p for name, p in self.named_parameters() if id(p) not in alphas}
 
-    def forward(
-        self, images: Tensor, gates: Sequence[LayerGates] | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, gates: Sequence[LayerGates] | None = None, targets: Any = None) -> Any:
         """Logits [batch, classes] of ``images`` [batch, channels, height, width], or what the decoder makes of them.
 
-        ``gates`` is one :class:`LayerGates` per layer; None means softmax(alpha) everywhere.
+        ``gates`` is one :class:`LayerGates` per layer; None means softmax(alpha) everywhere. ``targets`` are of a task
+        whose model sees them in training.
         """
         if self.decoder is not None:
-            return decode(self.backbone, self.decoder, images, gates)
+            return cast(Any, self.decoder).decode(self.backbone, images, gates, targets)
         return self.backbone(images, gates=gates)
 
     def subnetwork(self, layers: Sequence[Sequence[str]]) -> list[LayerGates]:

@@ -181,7 +181,7 @@ class SearchTask:
             accumulate=config.accumulate,
             clip_norm=config.weights.clip_norm,
             alphas_frozen=epoch < config.alphas.warmup_epochs,
-            accuracy=self.kind.accuracy,
+            kind=self.kind,
         )
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:

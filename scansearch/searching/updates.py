@@ -18,7 +18,7 @@ from scansearch.engine.micro_batches import Batch, MicroBatch, add_gradients
 from scansearch.models.merge import LayerGates
 from scansearch.searching.relaxations import Relaxation, uniform_noise
 from scansearch.searching.supernet import Supernet
-from scansearch.tasks.protocol import in_float32
+from scansearch.tasks.protocol import VisionTask, in_float32
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -30,7 +30,7 @@ Gates = list[LayerGates]
 class StepTools:
     """What an update works with. ``network`` is the supernet, wrapped for several processes where needed.
 
-    ``criterion`` and ``accuracy`` are the task's, see :class:`scansearch.tasks.protocol.VisionTask`.
+    ``criterion`` is that of the task ``kind``.
     """
 
     supernet: Supernet
@@ -47,7 +47,7 @@ class StepTools:
     accumulate: int
     clip_norm: float | None
     alphas_frozen: bool
-    accuracy: Callable[[Any, Tensor], Tensor]
+    kind: VisionTask
 
     @property
     def learns_alphas(self) -> bool:
@@ -70,7 +70,7 @@ class StepTools:
 
         def add(part: MicroBatch) -> Tensor:
             with self.accelerator.autocast():
-                outputs = self.network(part.images, gates)
+                outputs = self.kind.forward(self.network, part.images, part.labels, gates)
             loss = self.criterion(in_float32(outputs), part.labels)
             objective = loss * part.share * scale
             if part.last and penalise and self.learns_alphas:
@@ -78,7 +78,7 @@ class StepTools:
                 objective = objective if extra is None else objective + extra
             # Gates are shared by the micro-batches, so the graph from the alphas to them is kept.
             objective.backward(retain_graph=not part.last)
-            return torch.stack([loss.detach(), self.accuracy(outputs, part.labels)])
+            return torch.stack([loss.detach(), self.kind.accuracy(outputs, part.labels)])
 
         return add_gradients(batch, self.accumulate, add, network=self.network, accelerator=self.accelerator)
 

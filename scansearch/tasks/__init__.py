@@ -1,4 +1,4 @@
-"""What is learned from images: a class for each picture, or one for each pixel; one protocol, one file a task."""
+"""What is learned from images: a class for each picture or pixel, or objects; one protocol, one file a task."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scansearch.text import choices
 TASKS = {  # name -> module that holds its TASK
     "classify": "scansearch.tasks.classification",
     "segment": "scansearch.tasks.segmentation",
+    "detect": "scansearch.tasks.detection",
 }
 
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from scansearch import engine
 from scansearch.data import ImageData, Split, load_data, match_treatment
 from scansearch.display.homes import drawn
-from scansearch.errors import InputError
 from scansearch.files.strict import Integers, StrictModel, Strings
 from scansearch.tasks.protocol import ScoredSplit
+from scansearch.tasks.scored import fitting_classes, record_fields, rows_of
 from scansearch.tasks.shown import record_frame, record_html
 from scansearch.text import printable
 
@@ -68,6 +68,11 @@ class Evaluation(StrictModel):
         return {
             name: 100 * row[index] / sum(row) if sum(row) else None for index, (name, row) in enumerate(rows)
         }
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Images of each class."""
+        return dict(zip(self.classes, map(sum, self.confusion), strict=True))
 
     @property
     def balanced_accuracy(self) -> float:
@@ -161,43 +166,18 @@ def evaluate_model(
         InputError: logits of another number of classes than the data have. RunStopped: no image can be
             read, or the loss is not finite.
     """
-    classes = len(data.classes)
-
-    def checked(images: Tensor) -> Tensor:
-        logits = predict(images)
-        if logits.ndim != 2 or logits.shape[1] != classes:
-            raise InputError(
-                f"{model} gives outputs of shape {list(logits.shape)}, but {data.spec!r} has {classes} classes"
-            )
-        return logits
-
-    part = data.split(split)
     scores = engine.score_split(
-        checked,
-        part,
-        classes,
+        fitting_classes(predict, data, model),
+        data.split(split),
+        len(data.classes),
         batch_size=batch_size,
         accelerator=accelerator,
         workers=workers,
         timed=True,
         name=split,
     )
-    return Evaluation(
-        model=model,
-        genotype=genotype,
-        data=data.spec,
-        split=split,
-        image_size=data.image_size,
-        classes=data.classes,
-        images=scores.images,
-        skipped=part.count - scores.images,
-        loss=scores.loss,
-        top1=scores.top1,
-        top5=scores.top5,
-        confusion=tuple(tuple(row) for row in scores.confusion.tolist()),
-        images_per_second=scores.images * accelerator.num_processes / scores.seconds,
-        device=engine.device_name(accelerator.device),
-    )
+    fields = record_fields(scores, data, accelerator, split=split, model=model, genotype=genotype)
+    return Evaluation(**fields, top1=scores.top1, top5=scores.top5, confusion=rows_of(scores.confusion))
 
 
 class Classification:
@@ -207,6 +187,7 @@ class Classification:
     score_name = "accuracy"
     score_title = "accuracy"
     class_title = "accuracy"
+    figures: Mapping[str, str] = {"accuracy": "accuracy"}
     evaluate = staticmethod(evaluate_model)
 
     def load(self, spec: str, **options: Any) -> ImageData:
@@ -223,6 +204,12 @@ class Classification:
 
     def whole(self, backbone: ScanBackbone, decoder: Any) -> nn.Module:
         return backbone
+
+    def forward(self, network: nn.Module, images: Tensor, targets: Any, *gates: Any) -> Any:
+        return network(images, *gates)
+
+    def trial(self, network: nn.Module, images: Tensor) -> Any:
+        return network(images)
 
     def criterion(self, smoothing: float, head: Any) -> nn.Module:
         return nn.CrossEntropyLoss(label_smoothing=smoothing)

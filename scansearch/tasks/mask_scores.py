@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from pydantic import Field, Strict
 from torch import Tensor
 
-from scansearch.data import Split, evaluation_batches
+from scansearch import engine
+from scansearch.data import Split
 from scansearch.data.masks.transform import IGNORED
 from scansearch.display.homes import drawn
-from scansearch.engine.devices import widest_float
-from scansearch.engine.scoring import timed_forward
-from scansearch.errors import RunStopped
 from scansearch.files.strict import Integers, StrictModel, Strings
 from scansearch.tasks.shown import record_frame, record_html
 from scansearch.text import printable
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from scansearch.display.frames import DataFrame
     from scansearch.display.homes import Figure
 
@@ -86,6 +79,11 @@ class SegmentationRecord(StrictModel):
     images_per_second: float | None = None
     device: str
     notes: Strings = ()
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Pixels of each class."""
+        return dict(zip(self.classes, map(sum, self.confusion), strict=True))
 
     @property
     def miou(self) -> float:
@@ -176,54 +174,18 @@ class MaskScores:
         return pixel_accuracy(self.confusion.tolist())
 
 
-@torch.no_grad()
 def score_masks(
-    predict: Callable[[Tensor], Tensor],
-    split: Split,
-    classes: int,
-    *,
-    batch_size: int,
-    accelerator: Accelerator,
-    workers: int = 0,
-    timed: bool = False,
-    name: str = "",
+    predict: Callable[[Tensor], Tensor], split: Split, classes: int, **options: Any
 ) -> MaskScores:
-    """Score ``predict`` (images [b, channels, height, width] -> logits [b, classes, height, width]) on ``split``.
+    """Score ``predict`` (images -> logits [batch, classes, height, width]) on ``split``, whose labels are masks.
 
-    With several processes each scores its share, and all get the sums.
-
-    Args:
-        timed: measure the forward passes, which waits for the device after each.
-        name: of the split, for messages.
-
-    Raises:
-        RunStopped: no image can be read, no pixel has a class, or the loss is not finite.
+    Options and errors are those of :func:`scansearch.engine.tally_split`.
     """
-    device = accelerator.device
-    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    sums = torch.zeros(3, dtype=widest_float(device), device=device)  # loss, images, seconds
-    batches = evaluation_batches(
-        split, batch_size, rank=accelerator.process_index, ranks=accelerator.num_processes, workers=workers
+    tally = engine.ConfusionTally(
+        classes,
+        options["accelerator"].device,
+        ignored=IGNORED,
+        nothing="no pixel of {split} has a class: all are ignored",
     )
-    for images, masks in batches:
-        images, masks = images.to(device), masks.to(device).long()
-        seconds, logits = timed_forward(predict, images, accelerator, timed)
-        loss = F.cross_entropy(logits, masks, ignore_index=IGNORED, reduction="sum").to(sums)
-        sums += torch.stack([loss, torch.full_like(loss, len(images)), seconds])
-        labelled = masks != IGNORED
-        pairs = masks[labelled] * classes + logits.argmax(1)[labelled]
-        confusion += torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    confusion = accelerator.reduce(confusion, reduction="sum").cpu()
-    loss_sum, count, seconds_sum = accelerator.reduce(sums, reduction="sum").tolist()
-    which = f"the {name}" if name else "a"
-    if not count:
-        raise RunStopped(f"no image of {which} split can be read")
-    pixels = int(confusion.sum())
-    if not pixels:
-        raise RunStopped(f"no pixel of {which} split has a class: all are ignored")
-    if not math.isfinite(loss_sum):
-        raise RunStopped(
-            f"the loss on {int(count)} images is {loss_sum}: the outputs of the model are not finite; its weights may "
-            "not be"
-        )
-    return MaskScores(loss_sum / pixels, confusion, int(count), seconds_sum)
+    scored = engine.tally_split(predict, split, tally, **options)
+    return MaskScores(scored.loss, tally.confusion, scored.images, scored.seconds)

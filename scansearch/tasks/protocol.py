@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from scansearch.data.augment import Augment
     from scansearch.data.treatment import Treatment
     from scansearch.models.backbone import ScanBackbone
-    from scansearch.models.segmentation import SegmentationDecoder
-    from scansearch.records.heads import SegmentationHead, TaskName
+    from scansearch.records.heads import TaskHead, TaskName
 
 ScoredSplit = Literal["validation", "test"]
 
@@ -31,7 +30,7 @@ class ScoreRecord(Protocol):
     Attributes:
         images, skipped: images that were scored, and images that could not be read.
         loss: mean, in nats.
-        confusion: ``[label][prediction]`` -> number of what ``counted`` names.
+        counted: what a class has a number of, in words.
         class_title: the name of each class's figure.
     """
 
@@ -40,7 +39,6 @@ class ScoreRecord(Protocol):
     data: str
     split: ScoredSplit
     classes: tuple[str, ...]
-    confusion: tuple[tuple[int, ...], ...]
     images: int
     skipped: int
     loss: float
@@ -60,6 +58,10 @@ class ScoreRecord(Protocol):
     def per_class(self) -> dict[str, float | None]:
         """The same for each class; None where it does not occur."""
 
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Of each class how many there are of what ``counted`` names."""
+
     def describe(self) -> str:
         """The figures in words."""
 
@@ -73,6 +75,16 @@ class ScoreRecord(Protocol):
         """A copy with other values."""
 
 
+class ConfusionRecord(ScoreRecord, Protocol):
+    """A record whose figures follow from counts.
+
+    Attributes:
+        confusion: [label][prediction] -> number of what ``counted`` names.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+
+
 class VisionTask(Protocol):
     """One task. It holds no state: everything comes as arguments.
 
@@ -80,12 +92,14 @@ class VisionTask(Protocol):
         name: as a configuration and a weight file have it.
         score_name: of the figure that chooses the best weights, as a key of :meth:`score`.
         score_title, class_title: the same, and that of each class, in words.
+        figures: keys of :meth:`score` beside ``loss``, with their names in words, the one in ``score_name`` last.
     """
 
     name: TaskName
     score_name: str
     score_title: str
     class_title: str
+    figures: Mapping[str, str]
 
     def load(
         self,
@@ -114,19 +128,23 @@ class VisionTask(Protocol):
     def arguments(self, family: str, arguments: Mapping[str, Any], classes: int) -> dict[str, Any]:
         """What the backbone's class gets beside ``arguments`` to serve this task."""
 
-    def decoder(
-        self, backbone: ScanBackbone, classes: int, head: SegmentationHead | None
-    ) -> SegmentationDecoder | None:
+    def decoder(self, backbone: ScanBackbone, classes: int, head: TaskHead | None) -> nn.Module | None:
         """What makes the outputs of the backbone's feature maps; None where the backbone classifies itself."""
 
-    def whole(self, backbone: ScanBackbone, decoder: SegmentationDecoder | None) -> nn.Module:
+    def whole(self, backbone: ScanBackbone, decoder: nn.Module | None) -> nn.Module:
         """The model that is trained and kept."""
 
-    def criterion(self, smoothing: float, head: SegmentationHead | None) -> nn.Module:
+    def forward(self, network: nn.Module, images: Tensor, targets: Any, *gates: Any) -> Any:
+        """What ``network`` makes of a batch in training, with the ``gates`` of a search's supernet."""
+
+    def trial(self, network: nn.Module, images: Tensor) -> Any:
+        """The same with targets that are made up: what it costs is what a step costs."""
+
+    def criterion(self, smoothing: float, head: TaskHead | None) -> nn.Module:
         """(outputs, targets) -> the loss (nats) that is minimised, mean over the images."""
 
-    def accuracy(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Share of what was right in one batch, 0 to 1, without a graph."""
+    def accuracy(self, outputs: Any, labels: Any) -> Tensor:
+        """Share of what was right in one batch, 0 to 1, without a graph; NaN where a task has no such figure."""
 
     def score(
         self,
@@ -138,10 +156,10 @@ class VisionTask(Protocol):
         accelerator: Accelerator,
         workers: int = 0,
     ) -> engine.Metrics:
-        """``loss`` (nats), ``accuracy`` (percent) and, where it is another figure, :attr:`score_name` (percent).
+        """``loss`` (nats) and :attr:`figures` (percent).
 
         Raises:
-            RunStopped: no image can be read, or the loss is not finite.
+            RunStopped: as :func:`scansearch.engine.tally_split`.
         """
 
     def evaluate(

@@ -10,19 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scansearch import engine
-from scansearch.data import ImageData, Split, match_treatment
+from scansearch.data import ImageData, Split
 from scansearch.data.masks.sources import load_masks
 from scansearch.data.masks.transform import IGNORED
-from scansearch.errors import InputError
-from scansearch.models.segmentation import (
-    SegmentationDecoder,
-    SegmentationModel,
-    feature_arguments,
-    make_decoder,
-)
-from scansearch.records.heads import SegmentationHead
+from scansearch.models.dense import feature_arguments
+from scansearch.models.segmentation import SegmentationDecoder, SegmentationModel, make_decoder
+from scansearch.records.heads import SegmentationHead, TaskHead
 from scansearch.tasks.mask_scores import SegmentationRecord, score_masks
 from scansearch.tasks.protocol import ScoredSplit
+from scansearch.tasks.scored import fitting_classes, match_in_order, record_fields, rows_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -62,32 +58,33 @@ class Segmentation:
     score_name = "miou"
     score_title = "mIoU"
     class_title = "IoU"
+    figures: Mapping[str, str] = {"accuracy": "accuracy", "miou": "mIoU"}
 
     def load(self, spec: str, *, brightest: float | None = None, **options: Any) -> ImageData:
         return load_masks(spec, brightest=brightest, **options)
 
     def match(self, data: ImageData, treatment: Treatment) -> ImageData:
-        if treatment.classes and treatment.classes != data.classes:
-            raise InputError(
-                f"the {len(data.classes)} classes of {data.spec!r} are not those of the training, in its order: "
-                f"{', '.join(treatment.classes[:5])}, ..."
-            )
-        return match_treatment(data, treatment)
+        return match_in_order(data, treatment)
 
     def arguments(self, family: str, arguments: Mapping[str, Any], classes: int) -> dict[str, Any]:
         return {"num_classes": 0, **feature_arguments(family, dict(arguments))}
 
-    def decoder(
-        self, backbone: ScanBackbone, classes: int, head: SegmentationHead | None
-    ) -> SegmentationDecoder:
+    def decoder(self, backbone: ScanBackbone, classes: int, head: TaskHead | None) -> SegmentationDecoder:
         return make_decoder(backbone, classes, **(head or SegmentationHead()).arguments())
 
-    def whole(self, backbone: ScanBackbone, decoder: SegmentationDecoder | None) -> nn.Module:
-        assert decoder is not None
+    def whole(self, backbone: ScanBackbone, decoder: nn.Module | None) -> nn.Module:
+        assert isinstance(decoder, SegmentationDecoder)
         return SegmentationModel(backbone, decoder)
 
-    def criterion(self, smoothing: float, head: SegmentationHead | None) -> nn.Module:
-        return PixelCrossEntropy(smoothing, (head or SegmentationHead()).auxiliary)
+    def forward(self, network: nn.Module, images: Tensor, targets: Any, *gates: Any) -> Any:
+        return network(images, *gates)
+
+    def trial(self, network: nn.Module, images: Tensor) -> Any:
+        return network(images)
+
+    def criterion(self, smoothing: float, head: TaskHead | None) -> nn.Module:
+        options = head if isinstance(head, SegmentationHead) else SegmentationHead()
+        return PixelCrossEntropy(smoothing, options.auxiliary)
 
     def accuracy(self, outputs: Any, labels: Tensor) -> Tensor:
         logits = outputs[0] if isinstance(outputs, tuple) else outputs
@@ -121,41 +118,18 @@ class Segmentation:
         model: str = "model",
         genotype: str | None = None,
     ) -> SegmentationRecord:
-        classes = len(data.classes)
-
-        def checked(images: Tensor) -> Tensor:
-            logits = predict(images)
-            if logits.shape != (len(images), classes, *images.shape[2:]):
-                raise InputError(
-                    f"{model} gives outputs of shape {list(logits.shape)}, but {data.spec!r} has {classes} classes"
-                )
-            return logits
-
-        part = data.split(split)
         scores = score_masks(
-            checked,
-            part,
-            classes,
+            fitting_classes(predict, data, model, pixels=True),
+            data.split(split),
+            len(data.classes),
             batch_size=batch_size,
             accelerator=accelerator,
             workers=workers,
             timed=True,
             name=split,
         )
-        return SegmentationRecord(
-            model=model,
-            genotype=genotype,
-            data=data.spec,
-            split=split,
-            image_size=data.image_size,
-            classes=data.classes,
-            images=scores.images,
-            skipped=part.count - scores.images,
-            loss=scores.loss,
-            confusion=tuple(tuple(row) for row in scores.confusion.tolist()),
-            images_per_second=scores.images * accelerator.num_processes / scores.seconds,
-            device=engine.device_name(accelerator.device),
-        )
+        fields = record_fields(scores, data, accelerator, split=split, model=model, genotype=genotype)
+        return SegmentationRecord(**fields, confusion=rows_of(scores.confusion))
 
 
 TASK = Segmentation()

@@ -9,21 +9,30 @@ from scansearch.display.html import fragment, line, table
 
 if TYPE_CHECKING:
     from scansearch.display.frames import DataFrame
-    from scansearch.tasks.protocol import ScoreRecord
+    from scansearch.tasks.protocol import ConfusionRecord, ScoreRecord
 
 
 def class_rows(record: ScoreRecord) -> list[dict[str, Any]]:
-    """Of each class: its name, how many images or pixels have it, how many of them were right, and its figure."""
-    pairs = zip(record.per_class.items(), record.confusion, strict=True)
+    """Of each class: its name, how many images, pixels or objects have it, and its figure."""
     return [
-        {"class": name, record.counted: sum(row), "right": row[index], record.class_title: figure}
-        for index, ((name, figure), row) in enumerate(pairs)
+        {"class": name, record.counted: record.class_counts[name], record.class_title: figure}
+        for name, figure in record.per_class.items()
     ]
 
 
-def record_frame(record: ScoreRecord) -> DataFrame:
-    """:func:`class_rows` as a pandas table."""
-    return table_of(class_rows(record), ("class", record.counted, "right", record.class_title))
+def right_rows(record: ConfusionRecord) -> list[dict[str, Any]]:
+    """The same, and how many of them were right."""
+    return [
+        {"class": name, record.counted: sum(row), "right": row[index], record.class_title: figure}
+        for index, ((name, figure), row) in enumerate(
+            zip(record.per_class.items(), record.confusion, strict=True)
+        )
+    ]
+
+
+def record_frame(record: ConfusionRecord) -> DataFrame:
+    """:func:`right_rows` as a pandas table."""
+    return table_of(right_rows(record), ("class", record.counted, "right", record.class_title))
 
 
 def record_html(record: ScoreRecord, *more: str) -> str:

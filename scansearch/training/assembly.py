@@ -61,7 +61,7 @@ def with_data(
     if images is not None:
         if config.task != "classify":
             raise InputError(
-                f"images that the program holds have no masks: task {config.task} needs a specification"
+                f"images that the program holds have one class each: task {config.task} needs a specification"
             )
         spec = images.spec
         data = fitting(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from scansearch.data.augment import AugmentChoice, expand_preset
 from scansearch.data.specifications import MOST_WORKERS
 from scansearch.data.treatment import ImageSize
-from scansearch.files.strict import Numbers, StrictModel, apply_settings, parse_yaml, read_text, validate
-from scansearch.records.heads import SegmentationHead, TaskName
+from scansearch.files.strict import (
+    Counts,
+    Numbers,
+    StrictModel,
+    apply_settings,
+    parse_yaml,
+    read_text,
+    validate,
+)
+from scansearch.records.heads import HEADS, TaskHead, TaskName, head_of_task
 from scansearch.records.trackers import TrackerName
 
 
@@ -39,10 +48,13 @@ class ScheduleOptions(StrictModel):
     """timm's schedules, by step: a linear warm-up from ``warmup_lr``, then down to ``min_lr`` over the rest.
 
     ``warmup_epochs`` None is a twentieth of the epochs. With ``warmup_by: epoch`` the rate stays the same within
-    each epoch of the warm-up, at what the first step after that epoch would have.
+    each epoch of the warm-up, at what the first step after that epoch would have. ``multistep`` multiplies the rate by
+    ``factor`` (default 0.1) after each of the epochs ``milestones``, counted from the start of the run.
     """
 
-    name: Literal["cosine", "linear", "tanh"] = "cosine"
+    name: Literal["cosine", "linear", "tanh", "multistep"] = "cosine"
+    milestones: Counts | None = Field(default=None, min_length=1)
+    factor: float | None = Field(default=None, gt=0, lt=1)
     warmup_epochs: int | None = Field(default=None, ge=0)
     warmup_by: Literal["step", "epoch"] = "step"
     warmup_lr: float = Field(default=1e-6, ge=0)
@@ -81,8 +93,8 @@ class TrainConfig(StrictModel):
     """What one training does.
 
     Attributes:
-        task: ``classify`` pictures, or ``segment`` them: one class for every pixel.
-        head: of ``segment`` alone, see :class:`scansearch.records.heads.SegmentationHead`.
+        task: ``classify`` pictures, ``segment`` them (one class for every pixel) or ``detect`` their objects.
+        head: of the other tasks, see :class:`scansearch.records.heads.SegmentationHead` and ``DetectionHead``.
         model: a genotype file, a run folder that holds one, a registered model such as ``localvim_tiny``, or a
             baseline from timm such as ``timm:deit_tiny_patch16_224``.
         data: a data specification; None for the data that the genotype was searched on.
@@ -98,7 +110,7 @@ class TrainConfig(StrictModel):
         balance: what makes rare classes count as much as frequent ones in training: ``weights`` of the loss, inversely
             proportional to the counts of the training images, or ``sampling``, which draws images with replacement
             so that classes are equally likely. Validation and test are never rebalanced.
-        label_smoothing: of ``classify`` 0.1 where it is not given, of ``segment`` 0.
+        label_smoothing: of ``classify`` 0.1 where it is not given, of ``segment`` 0; ``detect`` has none.
         accumulate: micro-batches per step.
         max_broken: images that cannot be read are skipped, up to this many.
         track: a tracker that shows the figures of metrics.jsonl too, see :mod:`scansearch.runs.trackers`.
@@ -107,7 +119,7 @@ class TrainConfig(StrictModel):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     task: TaskName = "classify"
     model: str
-    head: SegmentationHead | None = None
+    head: TaskHead | None = None
     weights: str | None = None
     model_options: dict[str, Any] = Field(default_factory=dict)
     data: str | None = None
@@ -135,19 +147,21 @@ class TrainConfig(StrictModel):
     track: TrackerName | None = None
     checkpoint_minutes: float = Field(default=5.0, gt=0)
 
+    _head_of_task = field_validator("head", mode="before")(head_of_task)
+
     @model_validator(mode="before")
     @classmethod
     def _of_task(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("task") == "segment":
+        if isinstance(data, dict) and data.get("task") in HEADS:
             return {"head": {}, "label_smoothing": 0.0, **data}
         return data
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         if self.task == "classify" and self.head is not None:
-            raise ValueError("head goes with task segment only: a classifier's head is a linear layer")
-        if self.task == "segment":
-            self._check_segmentation()
+            raise ValueError("head goes with the other tasks only: a classifier's head is a linear layer")
+        if self.task != "classify":
+            self._check_dense()
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
@@ -160,19 +174,34 @@ class TrainConfig(StrictModel):
             raise ValueError(
                 f"schedule.warmup_epochs {self.warmup_epochs} leaves nothing of {self.epochs} epochs"
             )
+        schedule = self.schedule
+        if (schedule.name == "multistep") != (schedule.milestones is not None):
+            raise ValueError("schedule.milestones goes with schedule.name multistep, and only with it")
+        if schedule.factor is not None and schedule.milestones is None:
+            raise ValueError("schedule.factor goes with schedule.name multistep only")
+        if schedule.milestones is not None:
+            rising = all(early < late for early, late in pairwise(schedule.milestones))
+            inside = self.warmup_epochs < schedule.milestones[0] and schedule.milestones[-1] < self.epochs
+            if not (rising and inside):
+                raise ValueError(
+                    f"schedule.milestones {list(schedule.milestones)} must rise, after the warm-up and before "
+                    f"epoch {self.epochs}"
+                )
         if self.schedule.min_lr > self.optimizer.lr or self.schedule.warmup_lr > self.optimizer.lr:
             raise ValueError(
                 f"schedule.min_lr and schedule.warmup_lr must not be above optimizer.lr {self.optimizer.lr}"
             )
         return self
 
-    def _check_segmentation(self) -> None:
+    def _check_dense(self) -> None:
         if self.head is None:
-            raise ValueError("task segment needs a head")
+            raise ValueError(f"task {self.task} needs a head")
         if self.mix.mixup or self.mix.cutmix:
-            raise ValueError("mix is of task classify: masks are not mixed")
+            raise ValueError("mix is of task classify: masks and boxes are not mixed")
         if self.balance != "none":
-            raise ValueError("balance is of task classify: a picture with a mask has many classes")
+            raise ValueError("balance is of task classify: other pictures have many classes")
+        if self.task == "detect" and self.label_smoothing:
+            raise ValueError("label_smoothing is not of task detect")
 
     @property
     def warmup_epochs(self) -> int:

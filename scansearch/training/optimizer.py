@@ -16,12 +16,10 @@ from scansearch.training.config import OptimizerOptions
 
 if TYPE_CHECKING:
     from scansearch.models.backbone import ScanBackbone
-    from scansearch.models.segmentation import SegmentationModel
+    from scansearch.models.dense import DenseModel
 
 
-def make_optimizer(
-    model: ScanBackbone | SegmentationModel, options: OptimizerOptions
-) -> torch.optim.Optimizer:
+def make_optimizer(model: ScanBackbone | DenseModel, options: OptimizerOptions) -> torch.optim.Optimizer:
     """The optimizer over parameter groups that differ in weight decay and, with ``layer_decay``, learning rate.
 
     Raises:
@@ -53,9 +51,7 @@ def make_optimizer(
     return optimizer
 
 
-def parameter_groups(
-    model: ScanBackbone | SegmentationModel, options: OptimizerOptions
-) -> list[dict[str, Any]]:
+def parameter_groups(model: ScanBackbone | DenseModel, options: OptimizerOptions) -> list[dict[str, Any]]:
     """Groups with ``weight_decay`` and ``lr_scale``; the head's scale is 1, each layer below has one factor more."""
     decays = decayed(model, options.decay)
     depths: dict[str, int] = dict.fromkeys(decays, 0)

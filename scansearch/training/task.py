@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from scansearch.models.backbone import ScanBackbone
-    from scansearch.models.segmentation import SegmentationModel
+    from scansearch.models.dense import DenseModel
     from scansearch.records.timm_model import TrainedModel
 
 
@@ -105,8 +105,8 @@ class TrainTask:
         seed_everything(Stream.WEIGHTS, config.seed)
         self.backbone = cast("ScanBackbone", genotype.build(**self.arguments))
         decoder = self.kind.decoder(self.backbone, len(data.classes), config.head)
-        self.model = cast("ScanBackbone | SegmentationModel", self.kind.whole(self.backbone, decoder))
-        if config.head is not None and config.head.norm == "batch" and config.batch_size < 2 * shares:
+        self.model = cast("ScanBackbone | DenseModel", self.kind.whole(self.backbone, decoder))
+        if config.head is not None and config.head.needs_pairs and config.batch_size < 2 * shares:
             raise InputError("head.norm batch needs two images or more at once on every process: use group")
         self.start = None
         if weights is not None and not isinstance(genotype, TimmModel):
@@ -163,7 +163,9 @@ class TrainTask:
             self.optimizer,
             sched="poly" if schedule.name == "linear" else schedule.name,
             num_epochs=self.epochs - self.config.warmup_epochs,
-            decay_rate=1.0,  # the power of the polynomial
+            # The power of the polynomial, or what the milestones multiply by.
+            decay_rate=(schedule.factor or 0.1) if schedule.name == "multistep" else 1.0,
+            decay_milestones=[epoch - self.config.warmup_epochs for epoch in schedule.milestones or ()],
             min_lr=schedule.min_lr,
             warmup_lr=schedule.warmup_lr,
             warmup_epochs=self.config.warmup_epochs,
@@ -219,16 +221,15 @@ class TrainTask:
         Of mixed images, a prediction of the label that weighs most counts as right.
         """
         x, labels = part.images, part.labels
-        targets: Tensor = labels
+        targets: Any = labels
         if self.config.erase.probability:
             x = self.erase(x)
         if self.mix is not None:
             x, targets = self.mix(x, labels)
             labels = targets.argmax(1)
         with self.accelerator.autocast():
-            outputs = self.network(
-                x.contiguous(memory_format=self.layout) if self.config.channels_last else x
-            )
+            x = x.contiguous(memory_format=self.layout) if self.config.channels_last else x
+            outputs = self.kind.forward(self.network, x, targets)
         loss = self.criterion(in_float32(outputs), targets)
         (loss * part.share).backward()
         return torch.stack([loss.detach(), self.kind.accuracy(outputs, labels)])

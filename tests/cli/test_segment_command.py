@@ -189,6 +189,40 @@ def test_a_classifier_starts_from_the_backbone_of_a_segmentation(finished: Path)
     assert all(torch.equal(value, trained[name]) for name, value in start.given.tensors.items())
 
 
+def test_masks_are_scored_at_several_scales_and_mirrored(finished: Path, capsys) -> None:
+    plain = evaluate(finished, device="cpu")
+    assert evaluate(finished, device="cpu", scales=[1.0]).confusion == plain.confusion
+    mean = evaluate(finished, device="cpu", scales=[0.75, 1.0, 1.5], flip=True)
+    assert mean.loss != pytest.approx(plain.loss, rel=1e-6)
+    assert sum(map(sum, mean.confusion)) == sum(map(sum, plain.confusion))
+    assert mean.notes[-1] == "the mean of what is seen at the scales 0.75, 1, 1.5, each mirrored too"
+    code, out, _ = call(
+        capsys, "evaluate", str(finished), "--device", "cpu", "--scales", "0.75,1,1.5", "--flip", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)[0]["miou"] == mean.miou
+    for text, message in (("1,one", "expected numbers"), ("0.01", "must lie in"), ("1,1", "different ones")):
+        code, _, err = call(capsys, "evaluate", str(finished), "--device", "cpu", "--scales", text)
+        assert code == 2
+        assert message in err
+
+
+def test_costs_are_those_of_the_whole_model(finished: Path, tmp_path: Path, capsys) -> None:
+    result = json.loads((finished / "result.json").read_text())
+    code, out, err = call(capsys, "costs", str(finished), "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    for measure in ("params", "flops"):
+        assert sum(row[measure] for row in rows) == result[measure]
+    code, out, _ = call(capsys, "costs", str(finished))
+    assert code == 0
+    assert "As the released code counts" in out
+    for option in (["--latency"], ["--num-classes", "5"]):
+        code, _, err = call(capsys, "costs", str(finished), *option)
+        assert code == 2
+        assert "is of task segment" in err
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -197,7 +231,7 @@ def test_a_classifier_starts_from_the_backbone_of_a_segmentation(finished: Path)
             ["export", "{run}", "--format", "standalone", "--out", "{out}"],
             "task segment: export takes classifiers",
         ),
-        (["evaluate", "{run}", "--crop", "0.5"], "pictures with masks are scored whole"),
+        (["evaluate", "{run}", "--crop", "0.5"], "pictures of task segment are scored whole"),
         (
             ["evaluate", "{run}", "--data", "digits"],
             "task segment takes shapes:HxW:count, masks:PATH, ade:PATH",

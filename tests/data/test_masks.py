@@ -14,7 +14,7 @@ from support.segmentations import masked_folder
 
 from scansearch.data import ImageData, evaluation_batches, training_batches
 from scansearch.data.augment import PRESETS, Augment
-from scansearch.data.masks.shapes import CLASSES, draw
+from scansearch.data.masks.shapes import CLASSES, draw, draw_plain
 from scansearch.data.masks.sources import READERS, load_masks
 from scansearch.data.masks.transform import IGNORED, MaskTransform
 from scansearch.data.specifications import MASKED, absolute, without_folders
@@ -193,8 +193,28 @@ def test_every_shape_has_about_the_area_of_its_disc_and_covers_what_lies_below()
         assert np.array_equal(rebuilt > 0, drawing.mask > 0)
 
 
+def test_plain_shapes_are_whole_apart_and_brighter_than_what_is_behind() -> None:
+    counts = np.zeros(len(CLASSES), dtype=int)
+    for index in range(40):
+        drawing = draw_plain(1, index, 40, 52)
+        assert np.array_equal(drawing.picture, draw_plain(1, index, 40, 52).picture)
+        grey = drawing.picture.mean(2)
+        for label, pixels in drawing.shapes:
+            counts[label] += 1
+            assert not np.concatenate([pixels[[0, -1]].ravel(), pixels[:, [0, -1]].ravel()]).any()
+            assert grey[pixels].mean() > 2 * grey[drawing.mask == 0].mean()
+            ring = np.zeros_like(pixels)
+            for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0)):
+                ring |= np.roll(pixels, (down, right), (0, 1))
+            assert not (ring & ~pixels & (drawing.mask > 0)).any()
+    assert counts[1:].min() > 10
+    masks = load_masks("shapes:16x16:8:plain", image_size=16)
+    assert torch.equal(masks.validation.read(3)[1], torch.from_numpy(draw_plain(1, 3, 16, 16).mask))
+
+
 @pytest.mark.parametrize(
-    "argument", ["", "20x20", "20:4", "7x20:4", "20x20:0", "9999x20:4", "20x20:4:1", "axb:c"]
+    "argument",
+    ["", "20x20", "20:4", "7x20:4", "20x20:0", "9999x20:4", "20x20:4:1", "20x20:4:plainer", "axb:c"],
 )
 def test_a_wrong_size_of_shapes_is_one_line(argument: str) -> None:
     with pytest.raises(InputError, match=r"shapes:HEIGHTxWIDTH:COUNT|has no masks"):

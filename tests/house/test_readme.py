@@ -66,6 +66,8 @@ NOT_RUN = {
     "tests/training/test_initial_weights.py starts from weights",
     "scansearch train runs/NAME --task segment --data masks:PATH": "needs pictures with masks: "
     "tests/cli/test_segment_command.py trains on drawn ones",
+    "scansearch train runs/NAME --task detect --data coco:PATH": "needs pictures with objects: "
+    "tests/cli/test_detect_command.py trains on drawn ones and on files of COCO's form",
     "scansearch predict runs/TRAINED IMAGES": "needs pictures: tests/evaluation/test_loading.py",
     "scansearch convert CHECKPOINT --model localvim_tiny --out FILE.safetensors": "needs the released weights: "
     "tests/models/test_checkpoints.py makes files like them",

@@ -22,6 +22,7 @@ BESIDE = ("search_spaces/README.md", "experiments/README.md", "kernels/README.md
 FOREIGN = {
     "python3 -m venv .venv": "an environment of its own: .ci/run",
     "pip install -e .": "an environment of its own: .ci/run",
+    "pip install -e '.[dense]'": "the locks hold the extra",
 }
 
 

@@ -12,8 +12,9 @@ from scansearch.costing.flops import full_flops, released_flops
 from scansearch.errors import InputError
 from scansearch.models.backbone import ScanBackbone
 from scansearch.models.build import build_model
+from scansearch.models.dense import feature_arguments, feature_maps
 from scansearch.models.merge import LayerGates
-from scansearch.models.segmentation import SegmentationModel, feature_arguments, feature_maps, make_decoder
+from scansearch.models.segmentation import SegmentationModel, make_decoder
 from scansearch.models.upernet import ConvUnit, groups_of
 from scansearch.records.lookup import published_genotype
 

@@ -170,7 +170,7 @@ def test_a_genotype_of_masks_is_found_and_trained(finished: Path, tmp_path: Path
     ("options", "message"),
     [
         ({"verify": 2}, "verify trains classifiers"),
-        ({"task": "classify", "head": {}}, "head goes with task segment"),
+        ({"task": "classify", "head": {}}, "head goes with the tasks segment and detect"),
         ({"task": "count"}, "task"),
         ({"weights": 3}, "weights"),
     ],

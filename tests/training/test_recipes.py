@@ -8,6 +8,7 @@ import pytest
 
 from scansearch import engine
 from scansearch.data import load_data
+from scansearch.data.instances.sources import load_objects
 from scansearch.data.masks.sources import load_masks
 from scansearch.engine.devices import make_accelerator
 from scansearch.files.strict import load_yaml
@@ -23,6 +24,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "recipes"
 SEARCHES = sorted(FOLDER.glob("search_*.yaml"))
 TRAININGS = sorted(FOLDER.glob("train_*.yaml"))
 SEGMENTATIONS = sorted(FOLDER.glob("segment_*.yaml"))
+DETECTIONS = sorted(FOLDER.glob("detect_*.yaml"))
 
 # What makes a model small without changing what a recipe says of training it.
 NARROW = {"local_vim": {"embed_dim": 16, "states": 2}, "local_vmamba": {"dims": [8, 8, 8, 8], "states": 2}}
@@ -44,7 +46,9 @@ def test_every_published_model_has_a_recipe():
     assert published <= named
 
 
-@pytest.mark.parametrize("path", SEARCHES + TRAININGS + SEGMENTATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", SEARCHES + TRAININGS + SEGMENTATIONS + DETECTIONS, ids=lambda path: path.stem
+)
 def test_a_recipe_says_what_it_reproduces_and_what_it_wants(path):
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ")
@@ -86,6 +90,26 @@ def test_a_segmentation_recipe_does_two_steps(path):
     }
     config = recipe.model_copy(update=small)
     data = load_masks(config.data, image_size=config.image_size, augment=config.augment)
+    task = TrainTask(config, genotype, data, make_accelerator("cpu", config.mixed_precision))
+    assert len(two_steps(task)) == 2
+
+
+@pytest.mark.parametrize("path", DETECTIONS, ids=lambda path: path.stem)
+def test_a_detection_recipe_does_two_steps(path):
+    recipe = train_config(path, **({"model": "localvim_tiny"} if path.stem == "detect_shapes" else {}))
+    genotype = find_genotype(recipe.model)
+    small = {
+        "data": "shapes:40x36:8",
+        "image_size": 32,
+        "batch_size": 4,
+        "device": "cpu",
+        "workers": 0,
+        "mixed_precision": "no",
+        "model_options": NARROW[genotype.family],
+        "head": recipe.head.model_copy(update={"heads": "small"}),
+    }
+    config = recipe.model_copy(update=small)
+    data = load_objects(config.data, image_size=config.image_size, augment=config.augment)
     task = TrainTask(config, genotype, data, make_accelerator("cpu", config.mixed_precision))
     assert len(two_steps(task)) == 2
 

@@ -98,7 +98,7 @@ def test_weight_decay_and_layer_decay_go_where_they_belong() -> None:
     [
         ({"mix.mixup": "0.2"}, "mix is of task classify"),
         ({"balance": "weights"}, "balance is of task classify"),
-        ({"task": "classify", "head.norm": "group"}, "head goes with task segment only"),
+        ({"task": "classify", "head.norm": "group"}, "head goes with the other tasks only"),
         ({"head": "null"}, "task segment needs a head"),
         ({"head.norm": "layer"}, "norm"),
         ({"task": "count"}, "task"),

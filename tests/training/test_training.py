@@ -94,6 +94,19 @@ def test_learning_rates_are_those_of_the_released_recipe():
         assert rates[step] == pytest.approx(1e-6 + (1e-3 - 1e-6) * (1 + math.cos(math.pi * progress)) / 2)
 
 
+def test_milestones_are_epochs_of_the_run():
+    schedule = {"name": "multistep", "milestones": [4, 6], "factor": 0.5, "warmup_epochs": 1}
+    task = make_task(epochs=8, optimizer={"lr": 1e-3}, schedule=schedule)
+    each, rates = task.steps_per_epoch, []
+    for step in range(task.epochs * each):
+        task.set_learning_rate(step // each, step)
+        rates.append(task.optimizer.param_groups[0]["lr"])
+    # timm's milestones apply one step before their epoch
+    assert rates[each : 4 * each - 1] == pytest.approx([1e-3] * (3 * each - 1))
+    assert rates[4 * each : 6 * each - 1] == pytest.approx([5e-4] * (2 * each - 1))
+    assert rates[6 * each :] == pytest.approx([2.5e-4] * (2 * each))
+
+
 def test_weight_decay_and_layer_decay_go_where_they_belong():
     task = make_task(optimizer={"layer_decay": 0.5, "weight_decay": 0.1})
     names = {id(p): name for name, p in task.model.named_parameters()}

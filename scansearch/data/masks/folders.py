@@ -26,6 +26,7 @@ import numpy as np
 
 from scansearch.data.augment import Augment
 from scansearch.data.masks.pairs import MaskedPictures, masked_data
+from scansearch.data.masks.parts import parts_to_score, parts_to_train
 from scansearch.data.masks.transform import IGNORED
 from scansearch.data.names import (
     ARRAY,
@@ -44,7 +45,6 @@ from scansearch.errors import InputError
 from scansearch.files.strict import read_text
 
 ADE_CLASSES, ADE_NAMES = 150, "objectInfo150.txt"
-_SPLIT_SEED = 2024
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 _ORIENTATION = 0x0112
 
@@ -258,7 +258,7 @@ def _look(
         if classes is not None and largest >= classes:
             value = largest + source.others
             raise InputError(f"mask {mask_file!r} holds the value {value}, but there are {classes} classes")
-        sides = _sides(source.root, key.picture)
+        sides = upright_sides(source.root, key.picture)
         if sides is not None and sides != mask.shape:
             (height, width), (rows, columns) = sides, mask.shape
             raise InputError(
@@ -272,7 +272,7 @@ def _look(
     return _Look(max((largest for largest, _ in looked), default=0), digest)
 
 
-def _sides(root: str, name: str) -> tuple[int, int] | None:
+def upright_sides(root: str, name: str) -> tuple[int, int] | None:
     """Height and width of an upright picture by its header; None where it is damaged, which is told at its turn."""
     from PIL import Image
 
@@ -330,7 +330,7 @@ def _assemble(
     brightest: float | None,
 ) -> ImageData:
     given: dict[PartName, list[PairKey]] = {part or "train": keys for part, keys in pools.items()}
-    parts = _for_scoring(given, notes) if scoring else _for_training(given, notes, spec)
+    parts = parts_to_score(given, notes) if scoring else parts_to_train(given, notes, spec)
     every = [
         Pictures([0] * len(keys), [key.picture for key in keys], FolderSource(source.root))
         for keys in parts.values()
@@ -353,37 +353,3 @@ def _assemble(
         digest=digest.hexdigest(),
         notes=[*notes, *pictures.notes],
     )
-
-
-def _for_scoring(given: Mapping[PartName, list[PairKey]], notes: list[str]) -> dict[PartName, list[PairKey]]:
-    test = given.get("test") or given.get("validation") or given["train"]
-    if "test" not in given:
-        notes.append(f"all {counted(len(test), 'picture')} are scored")
-    return {"train": [], "validation": given.get("validation") or test, "test": test}
-
-
-def _for_training(
-    given: dict[PartName, list[PairKey]], notes: list[str], spec: str
-) -> dict[PartName, list[PairKey]]:
-    """Splits that are missing, made as of pictures in folders; masks have no one class to keep in proportion."""
-    if "train" not in given:
-        raise InputError(
-            f"{spec!r} holds pictures for {listed(given)} alone: they can be scored, not trained on"
-        )
-    if "test" not in given and "validation" in given:
-        given["test"] = given.pop("validation")
-        notes.append("there is no test set, so the validation pictures are it")
-    missing: list[PartName] = [part for part in ("test", "validation") if part not in given]
-    if missing:
-        train = given["train"]
-        each = max(1, (len(train) + 5) // 10)
-        if len(train) <= len(missing) * each:
-            raise InputError(
-                f"{spec!r} has {counted(len(train), 'picture')}, too few to hold some out for {' and '.join(missing)}"
-            )
-        notes.append(f"a tenth of the training pictures is held out for {' and for '.join(missing)}")
-        order = np.random.default_rng([_SPLIT_SEED]).permutation(len(train)).tolist()
-        for number, part in enumerate(missing):
-            given[part] = [train[i] for i in sorted(order[number * each : (number + 1) * each])]
-        given["train"] = [train[i] for i in sorted(order[len(missing) * each :])]
-    return {part: given[part] for part in ("train", "validation", "test")}

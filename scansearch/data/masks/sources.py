@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scansearch.data.augment import Augment
 from scansearch.data.decoding import check_channels
 from scansearch.data.masks.transform import whole
-from scansearch.data.specifications import MASKED, SPECIFICATIONS
+from scansearch.data.specifications import BOXED, MASKED, SPECIFICATIONS
 from scansearch.data.splits import ImageData
 from scansearch.errors import InputError
 from scansearch.text import printable
 
+_OTHERS = {"classify": SPECIFICATIONS, "segment": MASKED, "detect": BOXED}
 
-class _Reader(NamedTuple):
+
+class Reader(NamedTuple):
     """``function`` of ``module`` takes (argument, size, Augment), and by name channels, scoring and brightest."""
 
     module: str
-    function: str
+    function: str = "read"
 
 
 READERS = {  # by kind, as in MASKED
-    "shapes": _Reader("scansearch.data.masks.shapes", "read"),
-    "masks": _Reader("scansearch.data.masks.folders", "read_masks"),
-    "ade": _Reader("scansearch.data.masks.folders", "read_ade"),
+    "shapes": Reader("scansearch.data.masks.shapes"),
+    "masks": Reader("scansearch.data.masks.folders", "read_masks"),
+    "ade": Reader("scansearch.data.masks.folders", "read_ade"),
 }
 
 
-def load_masks(
+def load_masks(spec: str, **options: Any) -> ImageData:
+    """The pictures with masks that ``spec`` names; targets are uint8 [height, width].
+
+    Args:
+        spec: ``shapes:HxW:count`` (drawn), ``masks:PATH`` (``images/`` and ``masks/``), or ``ade:PATH`` (ADE20K).
+        options: of :func:`load_dense`.
+
+    Raises:
+        InputError: as :func:`load_dense`.
+    """
+    return load_dense(spec, READERS, task="segment", targets="masks", allowed=MASKED, **options)
+
+
+def load_dense(
     spec: str,
+    readers: Mapping[str, Reader],
     *,
+    task: str,
+    targets: str,
+    allowed: Mapping[str, str],
     image_size: int | tuple[int, int],
     augment: Augment | None = None,
     max_broken: int = 100,
@@ -39,10 +58,10 @@ def load_masks(
     scoring: bool = False,
     brightest: float | None = None,
 ) -> ImageData:
-    """The pictures with masks that ``spec`` names, at ``image_size`` pixels; targets are uint8 [height, width].
+    """The pictures that ``spec`` names, at ``image_size`` pixels, with what ``readers`` read beside them.
 
     Args:
-        spec: ``shapes:HxW:count`` (drawn), ``masks:PATH`` (``images/`` and ``masks/``), or ``ade:PATH`` (ADE20K).
+        readers: by the kind of data; ``task``, ``targets`` and ``allowed`` say in a message what they read.
         augment: how training pictures are changed; None for the preset ``light``.
         max_broken: how many pictures that cannot be read are skipped before a run stops.
         channels: of a picture: 1 (grey), 3 or 4 (with opacity); None for 3.
@@ -57,14 +76,14 @@ def load_masks(
     if not spec.isprintable():
         raise InputError(f"data {printable(spec)!r} holds a character that cannot be shown or is not UTF-8")
     kind, _, argument = spec.partition(":")
-    if kind not in READERS or not argument:
-        other = (
-            " (what it names has one class for each picture: task classify)" if kind in SPECIFICATIONS else ""
+    if kind not in readers or not argument:
+        other = next(
+            (f" (it is data of task {name})" for name, kinds in _OTHERS.items() if kind in kinds), ""
         )
         raise InputError(
-            f"data {spec!r} has no masks{other}: task segment takes {', '.join(MASKED.values())}"
+            f"data {spec!r} has no {targets}{other}: task {task} takes {', '.join(allowed.values())}"
         )
-    reader = READERS[kind]
+    reader = readers[kind]
     function: Callable[..., ImageData] = getattr(import_module(reader.module), reader.function)
     data = function(
         argument,

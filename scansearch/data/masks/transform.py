@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 IGNORED = 255  # the label of pixels that neither the loss nor a score counts
 _UNSET_CROP = Augment().crop
+_WHOLE = (1.0, 1.0)  # a crop of the whole area: none
 
 
 def whole(augment: Augment) -> Augment:
@@ -42,8 +43,9 @@ class MaskTransform:
     """A picture of 8 bits a channel and its mask -> (float32 [channels, *size], uint8 [*size]).
 
     With ``augments``, a random crop of the picture resized to ``size``, mirrored at times, and changed colours, all
-    drawn from torch's global generator. Otherwise the whole picture, resized to fit and padded at the right and
-    bottom with the mean colour, where the mask is ignored. Masks are resized to the nearest pixel.
+    drawn from torch's global generator; of scale [1, 1] there is no crop. Otherwise, and where there is no crop, the
+    whole picture, resized to fit and padded at the right and bottom with the mean colour, where the mask is ignored.
+    Masks are resized to the nearest pixel.
 
     Attributes:
         size: (height, width) in pixels.
@@ -55,21 +57,29 @@ class MaskTransform:
     augments: bool
 
     def __call__(self, picture: Picture, mask: np.ndarray) -> tuple[Tensor, Tensor]:
+        image, moved = self.move(picture, torch.from_numpy(np.array(mask, dtype=np.uint8))[None])
+        height, width = (want - has for want, has in zip(self.size, moved.shape[1:], strict=True))
+        return image, F.pad(moved[0], (0, width, 0, height), value=IGNORED)
+
+    def move(self, picture: Picture, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """The image as above, and ``masks`` uint8 [n, height, width] with its pixels, not yet padded."""
         values = np.array(picture)
         image = torch.from_numpy(values.reshape(*values.shape[:2], self.channels)).permute(2, 0, 1)
-        target = torch.from_numpy(np.array(mask, dtype=np.uint8))
-        image, target = self._augmented(image, target) if self.augments else self._fitted(image, target)
+        # One more, so that there is one: not everything can resize nothing.
+        planes = F.pad(masks, (0, 0, 0, 0, 0, 1))
+        image, planes = self._augmented(image, planes) if self.augments else self._fitted(image, planes)
         mean, deviation = (torch.tensor(row)[:, None, None] for row in image_statistics(self.channels))
         normal = (image.float() / 255 - mean) / deviation
         height, width = (want - has for want, has in zip(self.size, normal.shape[1:], strict=True))
-        room = (0, width, 0, height)
-        return F.pad(normal, room), F.pad(target, room, value=IGNORED)
+        return F.pad(normal, (0, width, 0, height)), planes[:-1]
 
-    def _augmented(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _augmented(self, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         from torchvision import tv_tensors
 
+        if self.augment.scale == _WHOLE:
+            image, masks = self._fitted(image, masks)
         # As plain tensors again: later arithmetic need not know that it was a picture.
-        moved, target = self._chain()(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        moved, target = self._chain()(tv_tensors.Image(image), tv_tensors.Mask(masks))
         return moved.as_subclass(Tensor), target.as_subclass(Tensor)
 
     def _chain(self) -> Any:
@@ -88,13 +98,15 @@ class MaskTransform:
             for kind in named[augment.interpolation]
         ]
         steps: list[Any] = [v2.RandomChoice(crops) if len(crops) > 1 else crops[0]]
+        if augment.scale == _WHOLE:
+            steps = [v2.Identity()]
         if augment.flip:
             steps.append(v2.RandomHorizontalFlip(augment.flip))
         if augment.color_jitter:
             steps.append(v2.ColorJitter(*[augment.color_jitter] * 3))
         return v2.Compose(steps)
 
-    def _fitted(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _fitted(self, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as v2
 
@@ -104,7 +116,7 @@ class MaskTransform:
         resizing = InterpolationMode(self.augment.resizing)
         return (
             v2.resize_image(image, size, interpolation=resizing, antialias=True),
-            v2.resize_mask(mask[None], size)[0],
+            v2.resize_mask(masks, size),
         )
 
 
