@@ -17,24 +17,41 @@ Model = Annotated[
     ),
 ]
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.")]
+Out = Annotated[
+    Path | None, option(help="Folder for the pictures with the masks or objects that were found on them")
+]
 Top = Annotated[int, option(help="Classes to show of each picture")]
 
 
 def predict(
-    model: Model, images: Images, top: Top = 5, device: Device = "auto", as_json: AsJson = False
+    model: Model,
+    images: Images,
+    top: Top = 5,
+    device: Device = "auto",
+    out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Tell the likeliest classes of pictures, with their probabilities.
+    """Tell the likeliest classes of pictures, with their probabilities; of a model for masks or objects, what it finds.
 
     Pictures become what they were in the training's evaluation. One that cannot be read is named, the others are
     predicted all the same, and the exit code is 1.
     """
     from scansearch.cli.screen import print_json, print_table, print_warning
-    from scansearch.errors import RunStopped
+    from scansearch.errors import InputError, RunStopped
+    from scansearch.evaluation.dense_predictions import open_dense
     from scansearch.evaluation.loading import load
     from scansearch.evaluation.predictions import Prediction, pictures_in
     from scansearch.evaluation.predictions import predict as predict_files
 
     files = pictures_in(images)
+    dense = open_dense(model, device=device or "auto", command="predict")
+    if dense is not None:
+        from scansearch.cli.dense_predict import predict_pictures
+
+        predict_pictures(dense, files, device=device or "auto", out=out, as_json=as_json)
+        return
+    if out is not None:
+        raise InputError(f"--out is for what is found on pictures: {model!r} tells classes of whole ones")
     loaded = load(model, device=device or "auto", command="predict")
     rows: list[Prediction] = []
     records: list[dict[str, Any]] = []

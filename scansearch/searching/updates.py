@@ -192,9 +192,13 @@ def unrolled_gradients(tools: StepTools, train: Batch, validation: Batch, xi: fl
     weights = list(tools.supernet.weights.values())
     original = [w.detach().clone() for w in weights]
     noise = tools.generator.get_state()
+    device = tools.accelerator.device
+    drawn = device_noise(device)
 
     def gradients(batch: Batch, penalise: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-        tools.generator.set_state(noise)  # the same gates in all four passes
+        # The same gates, dropout and proposals in all four passes: their differences are taken.
+        tools.generator.set_state(noise)
+        set_device_noise(device, drawn)
         tools.discard_gradients()
         tools.backward(batch, tools.gates(), penalise=penalise)
         return [_grad(w) for w in weights], [_grad(a) for a in tools.supernet.alphas]
@@ -217,6 +221,18 @@ def unrolled_gradients(tools: StepTools, train: Batch, validation: Batch, xi: fl
     tools.discard_gradients()
     for alpha, direct, up, down in zip(tools.supernet.alphas, alpha_gradients, plus, minus, strict=True):
         alpha.grad = direct - xi * (up - down) / (2 * epsilon)
+
+
+def device_noise(device: torch.device) -> list[Tensor]:
+    """The state of torch's global generators that a model on ``device`` draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_device_noise(device: torch.device, state: Sequence[Tensor]) -> None:
+    """Bring the generators back to ``state``, which :func:`device_noise` gave."""
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)
 
 
 def _grad(parameter: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from support.commands import call
 from support.segmentations import masked_folder
@@ -207,6 +208,28 @@ def test_masks_are_scored_at_several_scales_and_mirrored(finished: Path, capsys)
         assert message in err
 
 
+def test_what_is_found_on_pictures_is_told_and_drawn(finished: Path, tmp_path: Path, capsys) -> None:
+    for place, size in (("a", (40, 24)), ("b", (9, 31))):
+        (tmp_path / place).mkdir()
+        Image.new("RGB", size, (200, 30, 30)).save(tmp_path / place / "red.png")
+    (tmp_path / "b" / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    code, text, err = call(capsys, "predict", str(finished), str(tmp_path), "--out", str(out), "--json")
+    assert code == 1
+    assert "1 of 3 images could not be read" in err
+    first, broken, second = json.loads(text)
+    assert "error" in broken
+    assert sum(one["share"] for one in first["classes"]) == pytest.approx(1)
+    for record, size, name in ((first, (40, 24), "red.png"), (second, (9, 31), "red-2.png")):
+        assert "classes" in record
+        with Image.open(out / name) as picture:
+            assert picture.size == size
+        assert record["picture"] == str(out / name)
+    code, text, _ = call(capsys, "predict", str(finished), str(tmp_path / "a"))
+    assert code == 0
+    assert "red.png" in text
+
+
 def test_costs_are_those_of_the_whole_model(finished: Path, tmp_path: Path, capsys) -> None:
     result = json.loads((finished / "result.json").read_text())
     code, out, err = call(capsys, "costs", str(finished), "--json")
@@ -226,7 +249,6 @@ def test_costs_are_those_of_the_whole_model(finished: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["predict", "{run}", "{run}/plots/samples.png"], "task segment: predict takes classifiers"),
         (
             ["export", "{run}", "--format", "standalone", "--out", "{out}"],
             "task segment: export takes classifiers",

@@ -60,6 +60,23 @@ def test_alphas_and_decoder_learn_and_a_resumed_search_ends_bit_identical(strate
     assert len(losses) == 3
 
 
+def test_the_four_passes_of_the_second_order_draw_the_same_proposals(monkeypatch) -> None:
+    """Their gradients are subtracted from each other, so what is drawn at random must not differ."""
+    task, seen = search_task(strategy="darts2"), []
+    forward = type(task.kind).forward
+
+    def watched(self, network, images, targets, *gates):
+        seen.append(torch.get_rng_state().sum())
+        return forward(self, network, images, targets, *gates)
+
+    monkeypatch.setattr(type(task.kind), "forward", watched)
+    for event in engine.drive(task, seed=0):
+        assert isinstance(event, engine.StepDone)
+        break
+    assert len(seen) == 5  # four of the alphas, one of the weights
+    assert len(set(map(int, seen[:4]))) == 1
+
+
 @pytest.mark.parametrize("size", [(16, 16), (15, 21)])
 def test_costs_are_those_of_the_models_that_will_be_trained(size: tuple[int, int]) -> None:
     kind, head = find_task("detect"), DetectionHead(heads="small")
