@@ -270,7 +270,7 @@ def test_the_options_of_run_are_these(capsys):
     assert options == {
         "--space", "--k", "--variant", "--data", "--epochs", "--batch-size", "--seed", "--out", "--device",
         "--strategy", "--set", "--resume", "--quiet", "--config", "--image-size", "--channels",
-        "--augment", "--verify", "--task",
+        "--augment", "--verify", "--task", "--track",
     }  # fmt: skip
 
 

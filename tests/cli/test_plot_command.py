@@ -94,7 +94,7 @@ BAD = {
     "kind of a direction": (["w2", "--kind", "genotype"], "'w2' is a scan direction, which has no such"),
     "unknown kind": (
         ["run", "--kind", "x"],
-        "(allowed: preferences, movement, genotype, paths, curves, agreement, comparison, field)",
+        "genotype, paths, curves, agreement, comparison, field)",
     ),
     "ending": (["w2", "--out", "a.gif"], "must end in .png or .svg or .pdf"),
     "text as picture": (["w2", "--image", "run/config.yaml"], "allowed: PNG, JPEG, BMP"),

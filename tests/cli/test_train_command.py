@@ -190,7 +190,7 @@ def test_the_options_of_the_other_commands_are_these():
     }
     assert found == {
         "train": {
-            "model", "--space", "--variant", "--k", "--data",
+            "--track", "model", "--space", "--variant", "--k", "--data",
             "--image-size", "--channels", "--augment", "--balance", "--weights", "--config",
             "--epochs", "--batch-size", "--seed", "--out", "--device", "--set", "--resume", "--quiet", "--task",
         },
