@@ -15,7 +15,7 @@ from PIL import Image
 from support.detections import coco_file, coco_folder
 
 from scansearch.data import training_batches
-from scansearch.data.augment import PRESETS
+from scansearch.data.augment import PRESETS, Augment
 from scansearch.data.instances.run_lengths import decode_mask, encode_mask, plain_lengths
 from scansearch.data.instances.sources import READERS, load_objects
 from scansearch.data.instances.targets import ObjectBatch, boxes_around
@@ -94,6 +94,20 @@ def test_drawn_objects_are_the_masks_of_segmentation() -> None:
             assert not painted[pixels > 0].any()
             painted[pixels > 0] = label + 1
         assert torch.equal(painted, mask)
+
+
+def test_objects_of_which_a_crop_leaves_nothing_are_left_out() -> None:
+    data = load_objects("shapes:40x40:8", image_size=16, augment=Augment(scale=(0.05, 0.1)))
+    whole = load_objects("shapes:40x40:8", image_size=16, augment=PRESETS["none"])
+    counts = []
+    for index in range(8):
+        torch.manual_seed(index)
+        objects = data.train.read(index)[1]
+        assert (objects.masks.flatten(1).sum(1) > 0).all()
+        assert len(objects.masks) == len(objects.labels) == len(objects.boxes)
+        counts.append((len(objects.labels), len(whole.train.read(index)[1].labels)))
+    assert all(few <= many for few, many in counts)
+    assert sum(few for few, _ in counts) < sum(many for _, many in counts) / 2
 
 
 def test_a_batch_is_cut_as_tensors_are() -> None:
