@@ -211,7 +211,7 @@ FAULTS = {
     "a box elsewhere": (first("annotations", bbox=[99, 1, 2, 3]), "lies outside of its picture"),
     "a box of three numbers": (first("annotations", bbox=[1, 2, 3]), r"is not \[left, top"),
     "not a number": (first("annotations", bbox=[1, 2, 3, float("nan")]), r"is not \[left, top"),
-    "half a polygon": (first("annotations", segmentation=[[1, 2, 3, 4]]), "a polygon needs three corners"),
+    "half a corner": (first("annotations", segmentation=[[1, 2, 3, 4, 5]]), "a polygon needs x and y"),
     "a far polygon": (first("annotations", segmentation=[[1e9, 2, 3, 4, 5, 6]]), "near its picture"),
     "no mask": (first("annotations", segmentation=None), "annotation 1: segmentation is neither"),
     "short run lengths": (
@@ -247,11 +247,14 @@ def test_a_fault_is_one_line_that_names_the_file(fault: str, tmp_path: Path) -> 
     assert "\n" not in str(error.value)
 
 
-def test_boxes_of_no_area_are_left_out_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "values", [{"bbox": [3, 4, 0, 5]}, {"segmentation": [[1.0, 2.0, 3.0, 4.0]]}, {"segmentation": []}]
+)
+def test_objects_of_no_area_are_left_out_and_told(values: dict[str, Any], tmp_path: Path) -> None:
     root = coco_folder(tmp_path, {"train": 5, "val": 2, "test": 3}, simple=True)
     options: dict[str, Any] = {"image_size": 16, "augment": PRESETS["none"]}
     before = load_objects(f"coco:{root}", **options).train.read(0)[1]
-    first("annotations", bbox=[3, 4, 0, 5])(root)
+    first("annotations", **values)(root)
     data = load_objects(f"coco:{root}", **options)
     assert len(data.train.read(0)[1].labels) == len(before.labels) - 1
     (note,) = [note for note in data.notes if "of no area" in note]
