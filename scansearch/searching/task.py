@@ -244,7 +244,13 @@ class SearchTask:
 
     def validation_loss(self, gates: Sequence[LayerGates]) -> float:
         """Mean validation loss (nats) of the supernet under ``gates``."""
-        return self.score_validation(gates)["loss"]
+        self.supernet.eval()
+        return self.kind.mean_loss(
+            partial(self.supernet, gates=gates),
+            self.data.validation,
+            len(self.data.classes),
+            **self._scoring(),
+        )
 
     def _score(self, split: Split, gates: Sequence[LayerGates] | None = None) -> engine.Metrics:
         self.supernet.eval()
@@ -253,13 +259,18 @@ class SearchTask:
                 partial(self.supernet, gates=given),
                 split,
                 len(self.data.classes),
-                batch_size=4 * self.config.batch_size,
-                accelerator=self.accelerator,
-                workers=self.config.workers,
+                **self._scoring(),
             )
             for given in ([gates] if gates is not None else self._scored_gates())
         ]
         return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+
+    def _scoring(self) -> dict[str, Any]:
+        return {
+            "batch_size": 4 * self.config.batch_size,
+            "accelerator": self.accelerator,
+            "workers": self.config.workers,
+        }
 
     @torch.no_grad()
     def _scored_gates(self) -> list[list[LayerGates]]:

@@ -19,6 +19,7 @@ from scansearch.data import Split
 from scansearch.data.instances.run_lengths import coco_masks, encode_mask
 from scansearch.data.instances.targets import ImageObjects, ObjectBatch
 from scansearch.display.frames import table_of
+from scansearch.engine.devices import widest_float
 from scansearch.files.strict import Counts, Integers, StrictModel, Strings
 from scansearch.models.detection import Detections
 from scansearch.tasks.shown import class_rows, record_html
@@ -151,6 +152,30 @@ def _bytes(lengths: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": lengths["size"], "counts": lengths["counts"].encode("ascii")}
 
 
+def summed_losses(losses: Tensor) -> Tensor:
+    """The sum of the losses [batch, 5] of all images of a batch, in the widest float that the device has."""
+    return losses.to(widest_float(losses.device)).sum()
+
+
+class LossTally:
+    """The losses of a split alone; see :class:`scansearch.engine.Tally`."""
+
+    nothing = "{split} has no image"
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def forward(self, predict: Callable[..., Any], images: Tensor, targets: Any) -> Any:
+        return predict(images, targets=targets)
+
+    def add(self, outputs: tuple[Detections, Tensor], targets: ObjectBatch) -> Tensor:
+        self.images += len(targets)
+        return summed_losses(outputs[1])
+
+    def gather(self, accelerator: Accelerator) -> int:
+        return int(accelerator.reduce(torch.tensor(self.images, device=accelerator.device), reduction="sum"))
+
+
 class ObjectTally:
     """What was found on the images of a split, and the truth about them; see :class:`scansearch.engine.Tally`."""
 
@@ -168,7 +193,7 @@ class ObjectTally:
         for one, image in zip(detections, targets, strict=True):
             self.found += found_objects(one, image)
             self.images.append(image.without_masks())
-        return losses.double().sum() if losses.device.type != "mps" else losses.sum()
+        return summed_losses(losses)
 
     def gather(self, accelerator: Accelerator) -> int:
         self.images = engine.from_all_processes(accelerator, self.images)

@@ -231,5 +231,10 @@ class Classification:
             predict, split, classes, batch_size=batch_size, accelerator=accelerator, workers=workers
         )
 
+    def mean_loss(
+        self, predict: Callable[[Tensor], Any], split: Split, classes: int, **options: Any
+    ) -> float:
+        return self.score(predict, split, classes, **options)["loss"]
+
 
 TASK = Classification()

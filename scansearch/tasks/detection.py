@@ -16,7 +16,7 @@ from scansearch.data.instances.targets import ImageObjects, ObjectBatch
 from scansearch.models.dense import feature_arguments
 from scansearch.models.detection import DetectionDecoder, DetectionModel, make_detector
 from scansearch.records.heads import DetectionHead, TaskHead
-from scansearch.tasks.box_scores import DetectionRecord, score_objects
+from scansearch.tasks.box_scores import DetectionRecord, LossTally, score_objects
 from scansearch.tasks.protocol import ScoredSplit
 from scansearch.tasks.scored import match_in_order, record_fields
 
@@ -90,6 +90,9 @@ class Detection:
             predict, split, names, batch_size=batch_size, accelerator=accelerator, workers=workers
         )
         return {"loss": scores.loss, "box_ap": scores.box.ap or 0.0, "mask_ap": scores.mask.ap or 0.0}
+
+    def mean_loss(self, predict: Callable[..., Any], split: Split, classes: int, **options: Any) -> float:
+        return engine.tally_split(predict, split, LossTally(), **options).loss
 
     def evaluate(
         self,

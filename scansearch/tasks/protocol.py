@@ -162,6 +162,11 @@ class VisionTask(Protocol):
             RunStopped: as :func:`scansearch.engine.tally_split`.
         """
 
+    def mean_loss(
+        self, predict: Callable[[Tensor], Any], split: Split, classes: int, **options: Any
+    ) -> float:
+        """The ``loss`` of :meth:`score` alone, with the same options: what a search asks of many sub-networks."""
+
     def evaluate(
         self,
         predict: Callable[[Tensor], Any],

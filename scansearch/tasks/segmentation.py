@@ -106,6 +106,11 @@ class Segmentation:
         )
         return {"loss": scores.loss, "accuracy": scores.accuracy, "miou": scores.miou}
 
+    def mean_loss(
+        self, predict: Callable[[Tensor], Any], split: Split, classes: int, **options: Any
+    ) -> float:
+        return self.score(predict, split, classes, **options)["loss"]
+
     def evaluate(
         self,
         predict: Callable[[Tensor], Any],

@@ -15,7 +15,7 @@ from PIL import Image
 from support.detections import coco_file, coco_folder
 
 from scansearch.data import training_batches
-from scansearch.data.augment import PRESETS
+from scansearch.data.augment import PRESETS, Augment
 from scansearch.data.instances.run_lengths import decode_mask, encode_mask, plain_lengths
 from scansearch.data.instances.sources import READERS, load_objects
 from scansearch.data.instances.targets import ObjectBatch, boxes_around
@@ -94,6 +94,20 @@ def test_drawn_objects_are_the_masks_of_segmentation() -> None:
             assert not painted[pixels > 0].any()
             painted[pixels > 0] = label + 1
         assert torch.equal(painted, mask)
+
+
+def test_objects_of_which_a_crop_leaves_nothing_are_left_out() -> None:
+    data = load_objects("shapes:40x40:8", image_size=16, augment=Augment(scale=(0.05, 0.1)))
+    whole = load_objects("shapes:40x40:8", image_size=16, augment=PRESETS["none"])
+    counts = []
+    for index in range(8):
+        torch.manual_seed(index)
+        objects = data.train.read(index)[1]
+        assert (objects.masks.flatten(1).sum(1) > 0).all()
+        assert len(objects.masks) == len(objects.labels) == len(objects.boxes)
+        counts.append((len(objects.labels), len(whole.train.read(index)[1].labels)))
+    assert all(few <= many for few, many in counts)
+    assert sum(few for few, _ in counts) < sum(many for _, many in counts) / 2
 
 
 def test_a_batch_is_cut_as_tensors_are() -> None:
@@ -197,7 +211,7 @@ FAULTS = {
     "a box elsewhere": (first("annotations", bbox=[99, 1, 2, 3]), "lies outside of its picture"),
     "a box of three numbers": (first("annotations", bbox=[1, 2, 3]), r"is not \[left, top"),
     "not a number": (first("annotations", bbox=[1, 2, 3, float("nan")]), r"is not \[left, top"),
-    "half a polygon": (first("annotations", segmentation=[[1, 2, 3, 4]]), "a polygon needs three corners"),
+    "half a corner": (first("annotations", segmentation=[[1, 2, 3, 4, 5]]), "a polygon needs x and y"),
     "a far polygon": (first("annotations", segmentation=[[1e9, 2, 3, 4, 5, 6]]), "near its picture"),
     "no mask": (first("annotations", segmentation=None), "annotation 1: segmentation is neither"),
     "short run lengths": (
@@ -233,11 +247,14 @@ def test_a_fault_is_one_line_that_names_the_file(fault: str, tmp_path: Path) -> 
     assert "\n" not in str(error.value)
 
 
-def test_boxes_of_no_area_are_left_out_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "values", [{"bbox": [3, 4, 0, 5]}, {"segmentation": [[1.0, 2.0, 3.0, 4.0]]}, {"segmentation": []}]
+)
+def test_objects_of_no_area_are_left_out_and_told(values: dict[str, Any], tmp_path: Path) -> None:
     root = coco_folder(tmp_path, {"train": 5, "val": 2, "test": 3}, simple=True)
     options: dict[str, Any] = {"image_size": 16, "augment": PRESETS["none"]}
     before = load_objects(f"coco:{root}", **options).train.read(0)[1]
-    first("annotations", bbox=[3, 4, 0, 5])(root)
+    first("annotations", **values)(root)
     data = load_objects(f"coco:{root}", **options)
     assert len(data.train.read(0)[1].labels) == len(before.labels) - 1
     (note,) = [note for note in data.notes if "of no area" in note]

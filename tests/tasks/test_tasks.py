@@ -45,6 +45,7 @@ def test_a_task_loads_builds_scores_and_records(name: str) -> None:
     metrics = task.score(model.eval(), data.validation, classes, **options)
     assert {"loss", *task.figures} == set(metrics)
     assert task.score_name == list(task.figures)[-1]
+    assert task.mean_loss(model, data.validation, classes, **options) == pytest.approx(metrics["loss"])
     record = task.evaluate(model, data, options["accelerator"], split="validation", batch_size=5)
     assert record.score == pytest.approx(metrics[task.score_name])
     assert record.loss == pytest.approx(metrics["loss"], rel=1e-5)

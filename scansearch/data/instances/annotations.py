@@ -159,30 +159,31 @@ def _object(entry: dict[str, Any], image: Photograph, categories: dict[int, str]
     left, top, width, height = box
     if width < 0 or height < 0:
         raise _Fault(f"bbox {box} has a negative side")
+    if width == 0 or height == 0:
+        return None
     if left >= image.width or top >= image.height or left + width < 0 or top + height < 0:
         raise _Fault(f"bbox {box} lies outside of its picture of {image.width} x {image.height} pixels")
     if entry.get("iscrowd", 0) not in (0, 1):
         raise _Fault(f"iscrowd {entry.get('iscrowd')!r} is neither 0 nor 1")
-    if width == 0 or height == 0:
+    segmentation = _segmentation(entry.get("segmentation"), image)
+    if not segmentation:
         return None
-    _check_segmentation(entry.get("segmentation"), image)
     area = entry.get("area", width * height)
     if not _is_number(area) or area < 0:
         raise _Fault(f"area {area!r} is no area")
-    kept = {"area": area, "iscrowd": entry.get("iscrowd", 0)}
+    kept = {"area": area, "iscrowd": entry.get("iscrowd", 0), "segmentation": segmentation}
     return {name: kept.get(name, entry.get(name)) for name in _KEPT}
 
 
-def _check_segmentation(segmentation: Any, image: Photograph) -> None:
+def _segmentation(segmentation: Any, image: Photograph) -> Any:
+    """``segmentation`` without polygons of fewer than three corners, which have no area."""
     if isinstance(segmentation, list):
         reach = 2 * max(image.height, image.width)
         for polygon in segmentation:
-            plain = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+            plain = isinstance(polygon, list) and len(polygon) % 2 == 0
             if not plain or not all(_is_number(value) and abs(value) <= reach for value in polygon):
-                raise _Fault("a polygon needs three corners or more, x and y of each near its picture")
-        if not segmentation:
-            raise _Fault("segmentation holds no polygon")
-        return
+                raise _Fault("a polygon needs x and y of every corner, near its picture")
+        return [polygon for polygon in segmentation if len(polygon) >= 6]
     if not isinstance(segmentation, dict) or segmentation.get("size") != [image.height, image.width]:
         raise _Fault(
             f"segmentation is neither polygons nor run lengths of size {[image.height, image.width]}"
@@ -198,6 +199,7 @@ def _check_segmentation(segmentation: Any, image: Photograph) -> None:
     plain = all(type(run) is int and run >= 0 for run in counts)
     if not plain or sum(counts) != image.height * image.width:
         raise _Fault("run lengths do not add up to the pixels of the picture")
+    return segmentation
 
 
 def _is_number(value: Any) -> bool:
