@@ -196,9 +196,9 @@ def test_the_options_of_the_other_commands_are_these():
         },
         "evaluate": {
             "subject", "--data", "--split", "--image-size", "--crop", "--batch-size", "--device", "--mixed-precision",
-            "--workers", "--out", "--json",
+            "--workers", "--scales", "--flip", "--out", "--json",
         },
-        "predict": {"model", "images", "--top", "--device", "--json"},
+        "predict": {"model", "images", "--top", "--device", "--out", "--json"},
         "compare": {"runs", "--out", "--latency", "--device", "--json"},
         "costs": {
             "subject", "--image-size", "--num-classes", "--variant", "--latency", "--device", "--batch-size", "--fresh",
