@@ -83,7 +83,11 @@ def chunk(state: Tensor, u: Tensor, delta: Tensor, B: Tensor, C: Tensor, A: Tens
 
 
 def compiled_chunks() -> Scan:
-    """`chunk` of `CHUNK` steps under `torch.compile`, one call after another."""
+    """`chunk` of `CHUNK` steps under `torch.compile`, one call after another.
+
+    What was compiled before is forgotten: torch stops compiling a function at its eighth kind of arguments.
+    """
+    torch.compiler.reset()
     compiled: Callable[..., tuple[Tensor, Tensor]] = torch.compile(chunk, dynamic=False)
 
     def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
