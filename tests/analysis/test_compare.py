@@ -79,6 +79,18 @@ def test_equal_names_with_other_genotypes_are_told_apart(tmp_path):
     assert {row.name for row in compare(runs)} == {"g.yaml aaaa", "g.yaml bbbb"}
 
 
+def test_baselines_without_a_genotype_share_a_row_by_their_model(tmp_path):
+    runs = [
+        made_run(tmp_path / str(number), seed=number, score=80.0 + number, genotype=None, model=model)
+        for number, model in enumerate(["timm:test_vit", "timm:test_vit", "timm:test_resnet"])
+    ]
+    rows = compare(runs)
+    assert [(row.name, row.genotype, row.seeds) for row in rows] == [
+        ("timm:test_resnet", "", 1),
+        ("timm:test_vit", "", 2),
+    ]
+
+
 def test_searches_group_by_settings_though_their_genotypes_differ(tmp_path):
     runs = [made_run(tmp_path / n, kind="search", genotype=n, seed=i) for i, n in enumerate(("x", "y"))]
     (row,) = compare(runs)
