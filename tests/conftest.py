@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 from support.tiny import TINY_SPACE
 
+from scansearch.directions import parse_direction, registry
 from scansearch.files.strict import validate
 from scansearch.records.space import SearchSpace
 
@@ -37,3 +39,14 @@ def tiny_space_file(tmp_path) -> str:
     path = tmp_path / "tiny-test.yaml"
     path.write_text(dump_yaml(TINY_SPACE))
     return str(path)
+
+
+@pytest.fixture
+def clean_registry() -> Iterator[None]:
+    """Registering is for the whole process: put the registry back afterwards."""
+    before = dict(registry._FAMILIES)
+    yield
+    registry._FAMILIES.clear()
+    registry._FAMILIES.update(before)
+    registry._cached_order.cache_clear()
+    parse_direction.cache_clear()

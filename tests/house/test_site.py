@@ -75,6 +75,7 @@ def test_commands_are_looked_for_where_they_stand() -> None:
     assert any(command.startswith("torchrun ") for command in commands)
 
 
+@pytest.mark.usefixtures("clean_registry")
 def test_the_python_of_the_page_on_own_things_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = text("docs/own.md")
