@@ -125,10 +125,12 @@ def load_data(
         check_channels(channels, spec)
     if kind in MASKED:
         raise InputError(
-            f"data {spec!r} has masks, and no class for each picture: it is data of task segment"
+            f"data {spec!r} has masks, and no class for each picture: it is data of task segment (--task segment)"
         )
     if kind in BOXED:
-        raise InputError(f"data {spec!r} has boxes, and no class for each picture: it is data of task detect")
+        raise InputError(
+            f"data {spec!r} has boxes, and no class for each picture: it is data of task detect (--task detect)"
+        )
     if kind not in _READERS or bool(argument) != _READERS[kind].needs_argument:
         raise InputError(f"unknown data {spec!r} {_choices(spec, kind)}")
     reader = _READERS[kind]

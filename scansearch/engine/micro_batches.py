@@ -79,7 +79,10 @@ def check_batch_size(batch_size: int, accumulate: int, *, processes: int, images
         InputError: naming the sizes.
     """
     if images < batch_size:
-        raise InputError(f"batch size {batch_size} is larger than the {images} training images of {spec!r}")
+        raise InputError(
+            f"batch size {batch_size} is larger than the {images} training images of {spec!r}: "
+            f"use --batch-size {images} or less"
+        )
     if batch_size % (processes * accumulate):
         raise InputError(
             f"batch size {batch_size} is not a multiple of {processes} processes x {accumulate} micro-batches"

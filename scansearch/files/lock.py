@@ -14,9 +14,14 @@ from scansearch.files.in_place import open_in_place
 _HELD: set[Path] = set()  # by this process: to close a file that it has locked would release the lock
 
 
+def is_held_here(path: Path) -> bool:
+    """Whether this process holds the lock in the file ``path``."""
+    return path.absolute() in _HELD
+
+
 def is_held(path: Path) -> bool:
     """Whether this process or another holds the lock in the file ``path``; False where that cannot be told."""
-    if path.absolute() in _HELD:
+    if is_held_here(path):
         return True
     try:
         import fcntl

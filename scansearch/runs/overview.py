@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scansearch.errors import InputError
-from scansearch.files.lock import is_held
+from scansearch.files.lock import is_held, is_held_here
 from scansearch.files.regular import similar
 from scansearch.files.strict import parse_yaml, read_text
 from scansearch.records.genotype import Genotype
@@ -114,7 +114,9 @@ def _run(run: Run, kind: Kind) -> RunOverview:
     epochs = run.metrics("epoch")
     finished = (run.folder / "result.json").is_file()
     result = run.result if finished else {}
-    running = is_held(run.folder / ".lock")
+    lock = run.folder / ".lock"
+    # Who has written the result and still holds the folder is writing its report.
+    running = is_held(lock) and not (finished and is_held_here(lock))
     measured = result["test"] if finished else epochs[-1] if epochs else {}
     name, title = next((pair for pair in SCORES.items() if _known(measured, pair[0])), ("top1", "accuracy"))
     epoch_name = "accuracy" if name == "top1" else name

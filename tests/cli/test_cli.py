@@ -54,6 +54,9 @@ def test_run_leaves_everything_that_it_promises(finished):
     }
     assert [name for name in present if "/." in f"/{name}"] == [".lock"], "temporary files are left"
     assert len(list((finished / "checkpoints").iterdir())) == 2
+    report = (finished / "report.html").read_text()
+    assert "running, epoch" not in report
+    assert "scansearch train " in report.split("What comes next")[1]
     run = Run.open(finished)
     assert all(len(set(layer)) == 2 for layer in run.genotype.layers)
     for layer, names in enumerate(run.genotype.layers):

@@ -34,9 +34,8 @@ RUN = {
         *SHORT,
         *("--out", "trained-random"),
     ],
-    "scansearch train timm:deit_tiny_patch16_224 --data digits": [
-        *SHORT,
-        *("--set", "image_size=16", "--out", "trained-deit"),
+    "scansearch train timm:deit_tiny_patch16_224 --data digits --image-size 32": [
+        *("--epochs", "1", "--batch-size", "512", "--device", "cpu", "--quiet", "--out", "trained-deit"),
     ],
     "scansearch evaluate runs/TRAINED": ["--device", "cpu"],
     "scansearch derive runs/A runs/B --k 3": [],
